@@ -1,0 +1,9 @@
+"""The environment of every test, and of the kernels in which `pytest --nbval` runs the notebooks."""
+
+import os
+
+os.environ.setdefault("STDCF_PROFILE", "smoke")
+# One thread: sums come in the same order whatever the number of cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A backend that shows nothing, as some machines export, would hide the notebooks' figures.
+os.environ.pop("MPLBACKEND", None)

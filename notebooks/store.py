@@ -1,0 +1,71 @@
+"""Run the notebooks again, in reading order, and keep their outputs: `make notebooks`.
+
+Equal outputs give equal files, byte for byte, so that a diff shows only what changed.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+FOLDER = Path(__file__).parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def store(path: Path) -> None:
+    """Execute the notebook at `path` and replace it by itself with the new outputs.
+
+    Raises CellExecutionError, and leaves the file as it was, if a cell fails.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    options = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True, "timeout": None}
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}, **options)
+    client.execute()
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(nbformat.writes(tidy(notebook)) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Remove from an executed notebook, in place, what differs between two equal executions."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        digest = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
+        cell.id = f"{digest}-{seen[digest]}"
+        seen[digest] += 1
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        for output in cell.get("outputs", []):
+            # Without a kernel a widget's view shows only an error; readers get the picture that comes with it.
+            output.get("data", {}).pop(WIDGET, None)
+    return notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in reading order")
+    for path in parser.parse_args().notebooks or sorted(FOLDER.glob("*.ipynb")):
+        start = time.perf_counter()
+        try:
+            store(path)
+        except CellExecutionError as error:
+            sys.exit(f"{error}\n{path.name} was left as it was: a cell failed")
+        print(f"{path.name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

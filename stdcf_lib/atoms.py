@@ -1,0 +1,130 @@
+"""Families of spatial and temporal atoms: the fixed shapes that 3D filters are combined from.
+
+A filter is W(u, t) = Σ_mn α^{mn} ψ_m(u) φ_n(t) (Eq. 1 of the paper). The paper leaves open how ψ and φ start; the families
+here are [ours]: Fourier–Bessel in space, as in decomposed convolutional filters (Qiu et al., ICML 2018), and the cosine
+basis in time. All atoms have unit norm, so that coefficients alone set the size of a filter.
+"""
+
+import math
+
+import torch
+from scipy.special import jn_zeros, jv
+from torch import Tensor
+
+FAMILIES = ("fourier-bessel", "dct", "random")
+
+
+def spatial_atoms(
+    size: tuple[int, int], count: int, family: str = "fourier-bessel", generator: torch.Generator | None = None
+) -> Tensor:
+    """The first `count` spatial atoms ψ of a family, coarse to fine.
+
+    - `"fourier-bessel"`: J_k(r R_kq) cos kθ and J_k(r R_kq) sin kθ on the disc of radius size/2,
+      ordered by their frequency R_kq; not orthogonal on the grid. Offers 6 atoms on 3×3 and 14 on 5×5.
+    - `"dct"`: products of cosines, ordered by frequency; orthonormal; offers height · width atoms.
+    - `"random"`: Gaussian, orthonormalised; offers height · width atoms.
+
+    Args:
+        size: (height, width) in pixels.
+        count: M, how many atoms.
+        family: one of the above.
+        generator: source of the `"random"` family; torch's global one by default.
+
+    Returns:
+        ψ, shape (M, height, width), float64, each atom of unit norm.
+
+    Raises:
+        ValueError: an unknown family, a size below 1, or more atoms than the family offers on this grid.
+    """
+    height, width = (_positive("size", s) for s in size)
+    if _known(family) == "fourier-bessel":
+        every = _fourier_bessel(height, width)
+    elif family == "dct":
+        vertical, horizontal = _cosines(height), _cosines(width)
+        order = sorted(((i, j) for i in range(height) for j in range(width)), key=lambda ij: (math.hypot(*ij), ij))
+        every = torch.stack([torch.outer(vertical[i], horizontal[j]) for i, j in order])
+    else:
+        every = _orthonormal(height * width, generator).view(-1, height, width)
+    return _first("spatial_atoms", count, every, family, f"a {height}×{width} kernel")
+
+
+def temporal_atoms(size: int, count: int, family: str = "dct", generator: torch.Generator | None = None) -> Tensor:
+    """The first `count` temporal atoms φ of a family, slow to fast.
+
+    `"dct"` is the orthonormal cosine basis (DCT-II), also taken for `"fourier-bessel"`, which lives in space only;
+    `"random"` is Gaussian, orthonormalised.
+
+    Args:
+        size: length in frames.
+        count: N, how many atoms, at most `size`.
+        family: `"dct"`, `"fourier-bessel"` or `"random"`.
+        generator: source of the `"random"` family; torch's global one by default.
+
+    Returns:
+        φ, shape (N, size), float64, orthonormal rows.
+
+    Raises:
+        ValueError: an unknown family, a size below 1, or more atoms than frames.
+    """
+    size = _positive("size", size)
+    every = _orthonormal(size, generator) if _known(family) == "random" else _cosines(size)
+    return _first("temporal_atoms", count, every, family, f"{size} frame{'s' * (size > 1)}")
+
+
+def _known(family: str) -> str:
+    if family not in FAMILIES:
+        raise ValueError(f"atoms={family!r} is not a family of atoms; choose one of {', '.join(map(repr, FAMILIES))}")
+    return family
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}: every size must be an integer of at least 1")
+    return value
+
+
+def _first(name: str, count: int, every: Tensor, family: str, place: str) -> Tensor:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}={count!r}: ask for at least 1 atom, as an integer")
+    if count > len(every):
+        most = math.prod(every.shape[1:])
+        remedy = f"atoms='dct' offers {most} there" if most > len(every) else "a larger kernel has room for more"
+        raise ValueError(f"{name}={count} is more than the {len(every)} that {family!r} offers on {place}; {remedy}")
+    return every[:count].clone()
+
+
+def _cosines(size: int) -> Tensor:
+    frequency, position = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
+    rows = torch.cos(math.pi / size * (position + 0.5) * frequency)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def _orthonormal(size: int, generator: torch.Generator | None) -> Tensor:
+    q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
+    return (q * r.diagonal().sign()).T.contiguous()  # the sign makes the draw uniform over rotations
+
+
+def _fourier_bessel(height: int, width: int) -> Tensor:
+    y = torch.arange(height, dtype=torch.float64) - (height - 1) / 2
+    x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
+    y, x = torch.meshgrid(2 * y / height, 2 * x / width, indexing="ij")  # a kernel of size 2L+1 has radius R = L+½
+    r, theta = torch.hypot(x, y), torch.atan2(y, x)
+    # A function is kept while the *next* zero of its Bessel function stays below the grid's resolution (Zhao & Singer,
+    # 2013), with the slack that decomposed convolutional filters use: twice as much for kernels smaller than 5×5.
+    radius = min(height, width) / 2
+    limit = math.pi * radius * (2.0 if radius < 2.5 else 1.5)
+    zeros = [(z, k, jn_zeros(k, q + 1)[q]) for k in range(16) for q in range(1, 16) for z in [jn_zeros(k, q)[q - 1]]]
+    kept = sorted((z, k) for z, k, following in zeros if following <= limit) or [(jn_zeros(0, 1)[0], 0)]
+    functions = []
+    for zero, k in kept:
+        radial = torch.from_numpy(jv(k, (r * zero).numpy())) * (r < 1)
+        functions += [radial] if k == 0 else [radial * torch.cos(k * theta), radial * torch.sin(k * theta)]
+    # Independent on the disc does not mean independent on a coarse grid (sin 2θ vanishes on 2×2): keep what adds a direction.
+    atoms, directions = [], torch.zeros(0, height * width, dtype=torch.float64)
+    for function in functions:
+        flat = function.flatten()
+        rest = flat - directions.T @ (directions @ flat)
+        if rest.norm() > 1e-6 * max(flat.norm(), 1e-6):
+            atoms.append(function / flat.norm())
+            directions = torch.cat([directions, rest[None] / rest.norm()])
+    return torch.stack(atoms)

@@ -1,0 +1,74 @@
+"""The best joint decomposition of filters that already exist."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class JointDecomposition(NamedTuple):
+    """W ≈ Σ_mn α^{mn} ψ_m ⊗ φ_n with orthonormal atoms; `energy` is the share of ‖W‖² kept, in [0, 1]."""
+
+    psi: Tensor
+    phi: Tensor
+    alpha: Tensor
+    energy: float
+
+
+def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int) -> JointDecomposition:
+    """Fit Eq. 1 to given filters in the least-squares sense.
+
+    With orthonormal atoms the best coefficients are projections, so the fit is a search for two subspaces: a Tucker
+    decomposition of the (filters × frames × pixels) array along its last two axes. It starts from the truncated higher-order
+    SVD and alternates the two least-squares problems (HOOI; De Lathauwer et al., 2000) until the energy stops growing.
+    The energy never falls from step to step; like every alternating method it finds a local optimum.
+
+    Args:
+        filters: (C_out, C_in/groups, kt, kh, kw), real floating point.
+        spatial_atoms: M, 1 to kh·kw.
+        temporal_atoms: N, 1 to kt.
+
+    Returns:
+        ψ (M, kh, kw), φ (N, kt), α (C_out, C_in/groups, M, N) in the dtype of `filters`, and the energy kept.
+        Exact when M = kh·kw and N = kt.
+
+    Raises:
+        ValueError: filters that are not a 5-D, finite, real array, or counts out of range.
+    """
+    if filters.dim() != 5 or not filters.is_floating_point():
+        raise ValueError(
+            f"filters of shape {tuple(filters.shape)}, {filters.dtype}: give floats (C_out, C_in/groups, kt, kh, kw)"
+        )
+    if not filters.isfinite().all():
+        raise ValueError("filters contain NaN or infinite values, which no decomposition can fit")
+    c_out, c_in, kt, kh, kw = filters.shape
+    for name, count, most in (("spatial_atoms", spatial_atoms, kh * kw), ("temporal_atoms", temporal_atoms, kt)):
+        if not 1 <= count <= most:
+            raise ValueError(f"{name}={count}: kernels of {kt}×{kh}×{kw} have room for 1 to {most}")
+
+    w = filters.detach().to(torch.float64).reshape(c_out * c_in, kt, kh * kw)
+    total = w.square().sum()
+    phi = _leading(torch.einsum("ctu,csu->ts", w, w), temporal_atoms)
+    energy = torch.zeros(())
+    for _ in range(1000):
+        in_phi = torch.einsum("nt,ctu->cnu", phi, w)
+        psi = _leading(torch.einsum("cnu,cnv->uv", in_phi, in_phi), spatial_atoms)
+        in_psi = torch.einsum("mu,ctu->ctm", psi, w)
+        phi = _leading(torch.einsum("ctm,csm->ts", in_psi, in_psi), temporal_atoms)
+        alpha = torch.einsum("nt,ctm->cmn", phi, in_psi)
+        previous, energy = energy, alpha.square().sum()
+        if energy - previous <= 1e-14 * total:
+            break
+    return JointDecomposition(
+        psi.view(-1, kh, kw).to(filters.dtype),
+        phi.to(filters.dtype),
+        alpha.reshape(c_out, c_in, spatial_atoms, temporal_atoms).to(filters.dtype),
+        min(float(energy / total), 1.0) if total else 1.0,
+    )
+
+
+def _leading(gram: Tensor, count: int) -> Tensor:
+    """The eigenvectors of the largest eigenvalues, as rows; signed so that the answer is the same on every run."""
+    rows = torch.linalg.eigh(gram).eigenvectors.T.flip(0)[:count]
+    largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
+    return rows * largest.sign()

@@ -1,0 +1,195 @@
+"""Slider panels: each one a plain plotting function with controls in front of it."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from html import escape
+from math import cos, radians, sin
+from typing import Any
+
+import torch
+from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, VBox, Widget
+
+from stdcf_lib import STDCFConv3d
+from stdcf_lib import atoms as families
+from stdcf_lib.data import TRMNIST
+from stdcf_lib.data.probes import drifting_grating, moving_bar
+from stdcf_lib.plots import capacity, joint_convolution
+from stdcf_lib.plots.style import VERMILLION, Drawing
+
+
+class Panel:
+    """Controls over a plain function `draw(**values) -> Drawing`; the picture follows them.
+
+    `controls` maps each argument of `draw` to the ipywidget that holds its value (a slider, dropdown or checkbox). A
+    control without a description gets its argument's name in words.
+
+    When `draw` raises, the panel shows the exception in place of the picture, until the next value that works. At the
+    default values it raises as any call does, and ends the cell.
+    """
+
+    def __init__(self, draw: Callable[..., Drawing], /, **controls: Widget) -> None:
+        if not callable(draw):
+            raise TypeError(f"draw is {draw!r}; give the function that returns a Drawing")
+        self.draw = draw
+        self.controls = controls
+        self._ends = {name: _ends(name, control) for name, control in controls.items()}
+        self._image = Image(format="png")
+        self._message = HTML()
+        self._show(draw(**self.values))
+        for name, control in controls.items():
+            control.description = control.description or name.replace("_", " ")
+            control.style.description_width = "14em"
+            control.layout.width = "32em"
+            control.observe(self._redraw, names="value")
+        self.widget = VBox([*controls.values(), self._message, self._image])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The value that each control holds now."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def extremes(self) -> Iterator[dict[str, Any]]:
+        """Yield the values of now, each control's first and last value with the others as now, all first, all last."""
+        yield self.values
+        for name, ends in self._ends.items():
+            for end in ends:
+                yield self.values | {name: end}
+        for which in (0, 1):
+            yield {name: ends[which] for name, ends in self._ends.items()}
+
+    def __repr__(self) -> str:
+        return f"<Panel: {', '.join(f'{name}={value!r}' for name, value in self.values.items())}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # The PNG is for readers without a kernel, as on a static viewer; a live notebook prefers the widget.
+        picture = {"text/plain": repr(self), "image/png": b64encode(self._image.value).decode()}
+        return self.widget._repr_mimebundle_() | picture
+
+    def _redraw(self, change: Any) -> None:
+        try:
+            self._show(self.draw(**self.values))
+        except Exception as error:  # Jupyter would hide it in a log that nobody has open
+            text = f"<b>{type(error).__name__}</b>: {escape(str(error))}"
+            self._message.value = f'<div role="alert" style="color: {VERMILLION}">{text}</div>'
+            self._image.layout.visibility = "hidden"
+
+    def _show(self, drawing: Drawing) -> None:
+        # An explicit width keeps the page from jumping between two pictures.
+        self._image.width = round(drawing.figure.get_figwidth() * drawing.figure.dpi)
+        self._image.value = drawing.png()
+        self._image.layout.visibility = "visible"
+        self._message.value = ""
+
+
+def _ends(name: str, control: Widget) -> tuple[Any, Any]:
+    if isinstance(control, Checkbox):
+        return False, True
+    if hasattr(control, "min"):
+        return control.min, control.max
+    if hasattr(control, "options"):
+        first, *_, last = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        return first, last
+    raise TypeError(f"control {name} is a {type(control).__name__}; give a slider, a dropdown or a checkbox")
+
+
+def alpha_matrix() -> Panel:
+    """Notebook 01: the unfolded α of a rank-1 layer and a free one, their blocks and their rank."""
+    return Panel(
+        capacity.alpha_matrix,
+        C=IntSlider(3, 1, 6, description="C, channels"),
+        K_u=IntSlider(5, 1, 9, description="K_u, spatial atoms"),
+        K_t=IntSlider(3, 1, 5, description="K_t, temporal atoms"),
+        middle=IntSlider(3, 1, 18, description="C'', middle channels"),
+    )
+
+
+def atom_products() -> Panel:
+    """Notebook 02: the clips ψ_m ⊗ φ_n of every family of atoms."""
+
+    def draw(atoms: str, size: int, spatial_atoms: int, temporal_atoms: int) -> Drawing:
+        generator = torch.Generator().manual_seed(0)
+        psi = families.spatial_atoms((size, size), spatial_atoms, atoms, generator)
+        return joint_convolution.products(psi, families.temporal_atoms(3, temporal_atoms, atoms, generator))
+
+    return Panel(
+        draw,
+        atoms=Dropdown(options=families.FAMILIES),
+        size=IntSlider(3, 3, 9, description="size, pixels"),
+        spatial_atoms=IntSlider(5, 1, 6, description="M, spatial atoms"),
+        temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
+    )
+
+
+def filter_assembly() -> Panel:
+    """Notebook 02: the filters of a layer growing from their terms."""
+    layer = _first_layer()
+
+    def draw(terms: int, channel: int) -> Drawing:
+        return joint_convolution.assembly(layer.psi, layer.phi, layer.alpha[channel, 0], terms)
+
+    return Panel(draw, terms=IntSlider(4, 1, 15), channel=IntSlider(0, 0, 3, description="output channel"))
+
+
+def output_voxel() -> Panel:
+    """Notebook 02: the products behind one output voxel, by the filter and by atoms and coefficients."""
+    layer, clip = _first_layer(), moving_bar(frames=8, size=12, length=7)
+
+    def draw(t: int, y: int, x: int) -> Drawing:
+        return joint_convolution.voxel(clip, layer.psi, layer.phi, layer.alpha[0, 0], t, y, x)
+
+    return Panel(
+        draw,
+        t=IntSlider(2, 0, 5, description="t, frame"),
+        y=IntSlider(4, 0, 9, description="y, row"),
+        x=IntSlider(4, 0, 9, description="x, column"),
+    )
+
+
+def direction_selectivity() -> Panel:
+    """Notebook 02: three coefficients aim a filter at any direction, and the nearest separable filter stays blind to it."""
+    psi, phi = families.spatial_atoms((5, 5), 3), families.temporal_atoms(5, 3)
+
+    def draw(direction: int, weight: float) -> Drawing:
+        alpha = torch.zeros(3, 3, dtype=psi.dtype)
+        alpha[0, 2] = 1
+        alpha[1, 1], alpha[2, 1] = weight * cos(radians(direction)), -weight * sin(radians(direction))
+        return joint_convolution.direction_selectivity(psi, phi, alpha)
+
+    return Panel(
+        draw,
+        direction=IntSlider(0, 0, 345, step=15, description="direction, degrees"),
+        weight=FloatSlider(value=0.535, min=0, max=1, step=0.005, description="weight of the odd terms"),
+    )
+
+
+def probe() -> Panel:
+    """Notebook 02: a bank of eight direction filters, with M and N atoms and dilated in time, answers a clip."""
+    bank = joint_convolution.direction_bank()
+    digits = TRMNIST("test", clips=1, frames=13)[0][None]
+    clips = {
+        "bar to the right": lambda speed: moving_bar(13, speed=speed),
+        "bar to the left": lambda speed: moving_bar(13, speed=speed, direction=180),
+        "grating to the right": lambda speed: drifting_grating(13, speed=speed),
+        "grating up": lambda speed: drifting_grating(13, speed=speed, direction=90),
+        "TR-MNIST clip, its own speed": lambda speed: digits,
+    }
+
+    def draw(spatial_atoms: int, temporal_atoms: int, temporal_dilation: int, probe: str, speed: float) -> Drawing:
+        clip = clips[probe](speed)
+        return joint_convolution.compass(clip, bank, spatial_atoms, temporal_atoms, temporal_dilation)
+
+    return Panel(
+        draw,
+        spatial_atoms=IntSlider(5, 1, 8, description="M, spatial atoms"),
+        temporal_atoms=IntSlider(2, 1, 3, description="N, temporal atoms"),
+        temporal_dilation=IntSlider(1, 1, 3),
+        probe=Dropdown(options=list(clips)),
+        speed=FloatSlider(value=1, min=0, max=2, step=0.25, description="speed, px/frame"),
+    )
+
+
+def _first_layer() -> STDCFConv3d:
+    """The layer that notebook 02 begins with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return STDCFConv3d(1, 4, kernel_size=3)

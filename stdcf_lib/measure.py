@@ -1,0 +1,80 @@
+"""What a network costs: parameters, multiplications, and the memory that training keeps, at any input size."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_CONVOLUTION = torch.ops.aten.convolution
+
+
+class Cost(NamedTuple):
+    """What `cost` counts. Whole numbers, for the whole batch of `input_size`."""
+
+    parameters: int
+    macs: int
+    stored_bytes: int
+
+
+def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
+    """Count what one forward pass of `model` costs, without computing or allocating it.
+
+    The pass runs on PyTorch's `meta` device, where tensors have shapes and no data, so a network far too large for this machine
+    can be counted. The model itself is not touched; its mode (`train` or `eval`) and its frozen parameters count as they are.
+
+    - `parameters`: numbers that can be learned, biases and frozen ones included, shared ones once.
+    - `macs`: multiply-accumulate operations of all convolutions and `nn.Linear`, a tap that falls on padding included.
+      Rebuilding W from atoms (`STDCFConv3d.filters`) is left out, as it does not grow with the input: it is C_out · C_in/groups · M·N ·
+      kt·kh·kw a pass, and none at all once a trained network keeps its W. Norms, activations, pools are left out too.
+    - `stored_bytes`: what autograd keeps from the forward pass for the backward pass: every storage once, parameters and
+      buffers left out. It includes the input, where a layer keeps it, and a rebuilt W. It is not the peak: gradients, the
+      workspace of a kernel and the optimiser's state come on top.
+
+    `evaluation="auto"` counts as on the CPU. Layers that keep tensors out of autograd's sight (a custom `Function` that stores
+    them as attributes) or checkpoint their activations are not seen.
+
+    Args:
+        model: takes one tensor of floats.
+        input_size: the input's whole shape, batch included, such as (1, 3, 8, 224, 224).
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: a size that is not a tuple of integers of at least 1.
+
+    Example:
+        >>> cost(nn.Conv3d(3, 4, 3, padding=1), (1, 3, 8, 10, 10))
+        Cost(parameters=328, macs=259200, stored_bytes=9600)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}; give a torch.nn.Module")
+    if not isinstance(input_size, tuple | list) or any(type(n) is not int or n < 1 for n in input_size):
+        raise ValueError(f"input_size={input_size!r}: give the input's shape, batch included, such as (1, 3, 8, 224, 224)")
+
+    state = {
+        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+        for tensors in (model.named_parameters(), model.named_buffers())
+        for name, tensor in tensors
+    }
+    floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    x = torch.empty(input_size, device="meta", dtype=floats[0] if floats else None)
+    own = {tensor.untyped_storage() for tensor in state.values()}
+    kept = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.add(tensor.untyped_storage())
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    with torch.enable_grad(), counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        torch.func.functional_call(model, state, (x,))
+
+    flops = counter.get_flop_counts()
+    root = type(model).__name__
+    linear = (f"{root}.{name}" if name else root for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    counted = flops["Global"].get(_CONVOLUTION, 0) + sum(sum(flops[name].values()) for name in linear if name in flops)
+    return Cost(
+        parameters=sum(p.numel() for p in model.parameters()),
+        macs=counted // 2,  # one multiplication and one addition each
+        stored_bytes=sum(storage.nbytes() for storage in kept - own),
+    )

@@ -1,0 +1,418 @@
+"""Figures of notebook 02: atoms, the filters they make together, and what those filters answer.
+
+Arguments are tensors as on the layers: ψ (M, kh, kw), φ (N, kt), and α (M, N), the coefficients of one filter. Directions are
+in degrees, 0 right, 90 up; speeds in pixels per frame.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+from torch.nn.functional import conv3d
+
+from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.data.probes import drifting_grating
+from stdcf_lib.decompose import joint_decomposition
+from stdcf_lib.plots.style import BLUE, VERMILLION, Drawing, new_figure, show_frame, show_signed, styled
+
+STEP = 1.15  # from one frame of a film strip to the next; a frame is one unit wide
+
+
+def response_amplitude(
+    filters: Tensor, speed: float = 1.0, direction: float = 0.0, wavelength: float = 8.0, dilation: int = 1
+) -> np.ndarray:
+    """How strongly filters answer a drifting grating that swings between -1 and 1.
+
+    A linear filter answers a sine wave with a sine wave. Two gratings a quarter of a wave apart give the cosine and the
+    sine of that answer at one voxel; the root of their squares is its amplitude, exact at any speed.
+
+    Args:
+        filters: (C_out, 1, kt, kh, kw).
+        speed, direction, wavelength: of the grating, as for `drifting_grating`.
+        dilation: of the filters along time, in frames.
+
+    Returns:
+        (C_out,) amplitudes.
+    """
+    kt, kh, kw = filters.shape[2:]
+    grating = {"speed": speed, "direction": direction, "wavelength": wavelength}
+    clips = [drifting_grating(dilation * (kt - 1) + 1, max(kh, kw), phase=phase, **grating) for phase in (0, 90)]
+    waves = 2 * torch.cat(clips)[..., :kh, :kw].to(filters) - 1
+    cosine, sine = conv3d(waves, filters.detach(), dilation=(dilation, 1, 1)).flatten(1)
+    return torch.hypot(cosine, sine).numpy()
+
+
+def direction_bank(directions: int = 8, frames: int = 5, size: int = 7, wavelength: float = 8.0) -> nn.Conv3d:
+    """A convolution whose channels look for motion at 1 px/frame, in evenly spread directions from 0 on.
+
+    Its filters are gratings under a Gaussian window, of unit norm: space-time Gabor filters (Adelson and Bergen, 1985). The
+    widths of the window are [ours].
+    """
+    t, x = (torch.arange(n) - (n - 1) / 2 for n in (frames, size))
+    window = torch.exp(-(x**2 + x[:, None] ** 2) / 8 - t[:, None, None] ** 2 / 4)
+    angles = [360 * i / directions for i in range(directions)]
+    waves = [2 * drifting_grating(frames, size, direction=angle, wavelength=wavelength) - 1 for angle in angles]
+    filters = torch.cat(waves) * window
+    bank = nn.Conv3d(1, directions, (frames, size, size), padding="same", padding_mode="replicate", bias=False)
+    bank.weight.data = filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+    return bank
+
+
+@styled
+@torch.no_grad()
+def atoms(psi: Tensor, phi: Tensor) -> Drawing:
+    """Draw spatial atoms as pictures and temporal atoms as bars, one a frame."""
+    figure = Figure(figsize=(8, 4))
+    in_space, in_time = figure.subfigures(2, 1, height_ratios=[1.1, 1])
+    axes = in_space.subplots()
+    for m, atom in enumerate(psi):
+        _film(axes, atom[None], left=m * STEP)
+        axes.text(m * STEP + 0.5, -0.08, rf"$\psi_{{{m + 1}}}$", ha="center")
+    _fit(axes, right=len(psi) * STEP, bottom=1, top=-0.3)
+    in_space.suptitle(f"{len(psi)} spatial atoms of {psi.shape[1]}×{psi.shape[2]} pixels: dark below zero, light above")
+    limit = 1.15 * float(phi.abs().max())
+    for n, axes in enumerate(in_time.subplots(1, len(phi), sharey=True, squeeze=False)[0]):
+        axes.axhline(0, color="0.5", linewidth=1)
+        axes.bar(np.arange(phi.shape[1]), _numpy(phi[n]), color=BLUE, width=0.5)
+        axes.set(xlabel="frame", ylim=(-limit, limit), xticks=np.arange(phi.shape[1]))
+        axes.set_title(rf"$\varphi_{{{n + 1}}}$")
+    in_time.suptitle(f"{len(phi)} temporal atoms of {phi.shape[1]} frames")
+    return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi)})
+
+
+@styled
+@torch.no_grad()
+def products(psi: Tensor, phi: Tensor) -> Drawing:
+    """Draw the multiplication table of atoms: frame t of film strip (m, n) is ψ_m · φ_n(t)."""
+    table = torch.einsum("mhw,nt->mnthw", psi, phi)
+    strip, (left, top) = phi.shape[1] * STEP + 0.4, (1.6, 1.5)
+    width, height = left + len(phi) * strip, top + len(psi) * STEP
+    figure, axes = new_figure(width=9, height=0.4 + 9 * (height + 0.6) / (width + 0.8))
+    for m, atom in enumerate(psi):
+        axes.text(-0.15, top + m * STEP + 0.5, rf"$\psi_{{{m + 1}}}$", ha="right", va="center")
+        _film(axes, atom[None], top=top + m * STEP, limit=psi.abs().max())
+        for n, film in enumerate(table[m]):
+            _film(axes, film, left=left + n * strip, top=top + m * STEP, limit=table.abs().max())
+    for n, atom in enumerate(phi):
+        axes.text(left + n * strip + (strip - 0.55) / 2, -0.15, rf"$\varphi_{{{n + 1}}}$", ha="center")
+        _film(axes, atom[:, None, None], left=left + n * strip, limit=phi.abs().max())
+    _fit(axes, right=width - 0.4, bottom=height, left=-0.8, top=-0.6)
+    axes.set_title(rf"Every $\psi_m \otimes \varphi_n$ is a small clip: {len(psi)} × {len(phi)} clips of {phi.shape[1]} frames")
+    return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi), "products": _numpy(table)})
+
+
+@styled
+@torch.no_grad()
+def assembly(psi: Tensor, phi: Tensor, alpha: Tensor, terms: int) -> Drawing:
+    """Draw W = Σ α^{mn} ψ_m ⊗ φ_n while it grows: its first `terms` terms, the largest |α| first."""
+    order = alpha.abs().flatten().argsort(descending=True, stable=True)
+    if not 1 <= terms <= len(order):
+        raise ValueError(f"terms={terms}: M × N = {len(order)} terms make the filter; give 1 to {len(order)}")
+    every = torch.einsum("mn,mhw,nt->mnthw", alpha, psi, phi).flatten(0, 1)[order]
+    sums = torch.cat([torch.zeros_like(every[:1]), every.cumsum(0)])
+    w = sums[-1]
+    errors = (sums - w).flatten(1).norm(dim=1) / w.norm()
+    used = [divmod(int(i), alpha.shape[1]) for i in order[:terms]]
+    m, n = used[-1]
+
+    figure = Figure(figsize=(8.4, 4.4))
+    axes = figure.subplot_mosaic([["alpha", "films"], ["errors", "films"]], width_ratios=[1, 1.4], height_ratios=[1.3, 1])
+    _table(axes["alpha"], alpha)
+    for i, j in used:
+        _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, VERMILLION if (i, j) == (m, n) else "black")
+    axes["alpha"].set_title(r"$\alpha$; in use: framed")
+    axes["errors"].plot(_numpy(errors), "o-", color=BLUE, markersize=3)
+    axes["errors"].plot(terms, float(errors[terms]), "D", color=VERMILLION, markersize=7)
+    axes["errors"].set(xlabel="terms", ylabel="relative error", ylim=(-0.05, 1.05 * float(errors.max())))
+    axes["errors"].xaxis.get_major_locator().set_params(integer=True)
+    latest = rf"${alpha[m, n]:+.2f}\;\psi_{{{m + 1}}} \otimes \varphi_{{{n + 1}}}$, the latest term"
+    strips = {latest: every[terms - 1], f"sum of {terms}": sums[terms], f"$W$, sum of all {len(order)}": w}
+    for row, (name, film) in enumerate(strips.items()):
+        axes["films"].text(0, 1.5 * row - 0.06, name)
+        _film(axes["films"], film, top=1.5 * row, limit=w.abs().max())
+    _fit(axes["films"], right=len(w) * STEP, bottom=4, top=-0.3)
+    figure.suptitle(f"{terms} of {len(order)} terms: relative error {errors[terms]:.2f}")
+    arrays = {"alpha": alpha, "term": every[terms - 1], "sum": sums[terms], "filter": w, "errors": errors}
+    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+
+
+@styled
+@torch.no_grad()
+def three_layers(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0) -> Drawing:
+    """Draw the maps between the three layers (Eq. 2): N after φ, N · M after ψ, C_out after α, at frame t of the output.
+
+    clip is (1, 1, T, H, W), alpha (C_out, 1, M, N); no padding.
+    """
+    after_phi = conv3d(clip.to(phi), phi[:, None, :, None, None])[0]
+    after_psi = conv3d(after_phi[:, None], psi[:, None, None])  # (N, M, T', H', W')
+    output = torch.einsum("omn,nmthw->othw", alpha[:, 0], after_psi)
+    frames = clip[0, 0, t : t + phi.shape[1]]
+    columns = {
+        "clip": frames[:, None],
+        r"after $\varphi$: $N$": after_phi[:, None, t],
+        r"after $\psi$: $N \cdot M$": after_psi[:, :, t],
+        r"after $\alpha$: $C_{out}$": output[:, None, t],
+    }
+    rows, gap = max(map(len, columns.values())), 0.7
+    right = sum(maps.shape[1] * STEP + gap for maps in columns.values()) - gap
+    figure, axes = new_figure(width=9, height=0.5 + 9 * (rows * STEP + 0.4) / right)
+    left = 0.0
+    for name, maps in columns.items():
+        top = (rows - len(maps)) * STEP / 2
+        for row, film in enumerate(maps):
+            _film(axes, film, left=left, top=top + row * STEP, limit=maps.abs().max(), gray=name == "clip")
+        axes.text(left + (maps.shape[1] * STEP - STEP + 1) / 2, top - 0.1, name, ha="center")
+        left += maps.shape[1] * STEP + gap
+    _fit(axes, right=right, bottom=rows * STEP, top=-0.4)
+    axes.set_title(f"Frame {t} of the maps between the three layers")
+    arrays = {"frames": frames, "after_phi": after_phi[:, t], "after_psi": after_psi[:, :, t], "output": output[:, t]}
+    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+
+
+@styled
+@torch.no_grad()
+def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: int = 0, x: int = 0) -> Drawing:
+    """Draw every product behind one voxel of the output, by the filter W and by atoms and coefficients.
+
+    Args:
+        clip: (1, 1, T, H, W).
+        psi, phi, alpha: of one filter.
+        t, y, x: the voxel of the output, which is not padded.
+    """
+    w = torch.einsum("mn,mhw,nt->thw", alpha, psi, phi)
+    kt, kh, kw = w.shape
+    clip = clip[0, 0].to(w)
+    output = conv3d(clip[None, None], w[None, None])[0, 0]
+    if not all(0 <= i < n for i, n in zip((t, y, x), output.shape, strict=True)):
+        raise ValueError(f"t={t}, y={y}, x={x} is outside the output of shape {tuple(output.shape)}")
+    patch = clip[t : t + kt, y : y + kh, x : x + kw]
+    answers = torch.einsum("mhw,nt,thw->mn", psi, phi, patch)
+
+    figure = Figure(figsize=(9.6, 5.8))
+    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.45])
+    axes = above.subplots()
+    _film(axes, clip[t : t + kt], gray=True)
+    for k in range(kt):
+        _outline(axes, k * STEP + x / clip.shape[2], y / clip.shape[1], kw / clip.shape[2], kh / clip.shape[1])
+        axes.text(k * STEP + 0.5, -0.05, f"clip, frame {t + k}", ha="center")
+    right = kt * STEP + 0.5
+    _film(axes, output[t][None], left=right, limit=output.abs().max())
+    _outline(axes, right + x / output.shape[2], y / output.shape[1], 1 / output.shape[2], 1 / output.shape[1])
+    axes.text(right + 0.5, -0.05, f"output, frame {t}", ha="center")
+    _fit(axes, right=right + 1, bottom=1, top=-0.2)
+    above.suptitle(f"Output voxel t={t}, y={y}, x={x} is {output[t, y, x]:+.3f}: the same sum, made in two ways")
+
+    tables = {
+        "patch": patch.flatten(0, 1),
+        r"$\times\;W$": w.flatten(0, 1),
+        f"= {w.numel()} products,\nsum {(patch * w).sum():+.3f}": (patch * w).flatten(0, 1),
+        r"$\psi_m \otimes \varphi_n$ on patch": answers,
+        r"$\times\;\alpha^{mn}$": alpha,
+        f"= {alpha.numel()} products,\nsum {(answers * alpha).sum():+.3f}": answers * alpha,
+    }
+    for cells, (name, values) in zip(below.subplots(1, 6), tables.items(), strict=True):
+        _table(cells, values, numbers=True, labels=values.shape == alpha.shape)
+        cells.set_title(name)
+        cells.set_anchor("N")
+        if values.shape != alpha.shape:
+            cells.hlines([k * kh - 0.5 for k in range(1, kt)], -0.5, kw - 0.5, color="white", linewidth=4)
+    arrays = {"patch": patch, "filter": w, "products": patch * w}
+    arrays |= {"answers": answers, "terms": answers * alpha, "output": output}
+    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+
+
+@styled
+@torch.no_grad()
+def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float = 1.0) -> Drawing:
+    """Draw a filter above the nearest separable one: α, film strip, x-t slice, and answers to gratings of every direction."""
+    w = torch.einsum("mn,mhw,nt->thw", alpha, psi, phi)
+    fit = joint_decomposition(w[None, None], 1, 1)
+    separable = torch.einsum("mn,mhw,nt->thw", fit.alpha[0, 0], fit.psi, fit.phi)
+    # The nearest separable filter lies in the span of the same atoms, so it has an α of its own.
+    coordinates = [torch.linalg.pinv(atoms.flatten(1)) for atoms in (psi, phi)]
+    alphas = alpha, coordinates[0].T @ separable.flatten(1).T @ coordinates[1]
+    directions = np.arange(0, 360, 5)
+    pair = torch.stack([w, separable])[:, None]
+    answers = np.stack([response_amplitude(pair, speed, angle) for angle in directions])
+
+    figure = Figure(figsize=(9.6, 4.4))
+    layout = [[f"alpha {row}", f"film {row}", f"slice {row}", "polar"] for row in (0, 1)]
+    axes = figure.subplot_mosaic(layout, width_ratios=[1, 2.6, 1, 2], per_subplot_kw={"polar": {"projection": "polar"}})
+    for row, (name, film, line, color) in enumerate(
+        (("this filter", w, "-", BLUE), ("the nearest separable filter", separable, "--", VERMILLION))
+    ):
+        _table(axes[f"alpha {row}"], alphas[row], numbers=True)
+        axes[f"alpha {row}"].set_title(rf"$\alpha$, rank {np.linalg.matrix_rank(_numpy(alphas[row]), tol=1e-4)}")
+        _film(axes[f"film {row}"], film, limit=w.abs().max())
+        _fit(axes[f"film {row}"], right=len(w) * STEP, bottom=1)
+        axes[f"film {row}"].set_title(name, color=color)
+        show_signed(axes[f"slice {row}"], _numpy(film[:, w.shape[1] // 2]), float(w.abs().max()))
+        axes[f"slice {row}"].set(xlabel="x", ylabel="t, downwards", title="middle row")
+        around = [*range(len(directions)), 0]
+        axes["polar"].plot(np.radians(directions[around]), answers[around, row], line, color=color, linewidth=2)
+    axes["polar"].set(ylim=(0, 1.05 * answers.max()), yticklabels=[], title="amplitude of the answer to a grating")
+    best = int(answers[:, 0].argmax())
+    away = (best + 36) % 72
+    figure.suptitle(
+        f"Toward {directions[best]}°: {answers[best, 0]:.2f}, away: {answers[away, 0]:.2f}. Nearest separable: "
+        f"{answers[best, 1]:.2f} and {answers[away, 1]:.2f}, although it keeps {fit.energy:.0%} of the energy"
+    )
+    arrays = {"alpha": alpha, "filter": w, "separable": separable}
+    return Drawing(figure, {k: _numpy(v) for k, v in arrays.items()} | {"directions": directions, "amplitudes": answers})
+
+
+@styled
+@torch.no_grad()
+def film_strips(strips: Mapping[str, Tensor], gray: bool = False) -> Drawing:
+    """Draw named film strips (T, H, W), one a row, on one scale; `gray` for clips in [0, 1], otherwise signed."""
+    longest = max(map(len, strips.values()))
+    inches = min(1.0, 9 / (longest * STEP))  # a frame's width
+    figure, axes = new_figure(width=inches * longest * STEP, height=inches * 1.45 * len(strips) + 0.2)
+    limit = torch.stack([film.abs().max() for film in strips.values()]).max()
+    for row, (name, film) in enumerate(strips.items()):
+        axes.text(0, 1.45 * row - 0.08, name)
+        _film(axes, film, top=1.45 * row, limit=limit, gray=gray)
+    _fit(axes, right=longest * STEP, bottom=1.45 * len(strips) - 0.4, top=-0.4)
+    return Drawing(figure, {name: _numpy(film) for name, film in strips.items()})
+
+
+@styled
+@torch.no_grad()
+def drift(filters: Mapping[str, Tensor], speed: float = 1.0, frames: int = 17, wavelength: float = 8.0) -> Drawing:
+    """Draw what filters (kt, kh, kw) answer, frame by frame at one place, to a grating drifting right and one drifting left."""
+    kt, size, _ = next(iter(filters.values())).shape
+    figure, panels = new_figure(1, 2, width=9, height=2.8, sharey=True)
+    arrays = {}
+    for axes, (side, direction) in zip(panels, {"right": 0, "left": 180}.items(), strict=True):
+        clip = drifting_grating(frames + kt - 1, size, speed=speed, direction=direction, wavelength=wavelength)
+        for (name, w), marker in zip(filters.items(), "os", strict=False):
+            answer = conv3d(2 * clip.to(w) - 1, w[None, None])[0, 0, :, 0, 0]
+            axes.plot(_numpy(answer), marker=marker, markersize=4, label=name)
+            arrays[f"{name}, {side}"] = _numpy(answer)
+        axes.set(xlabel="frame", title=f"grating drifting {side}")
+    panels[0].set_ylabel("answer of the filter")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(filters))
+    return Drawing(figure, arrays)
+
+
+@styled
+@torch.no_grad()
+def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: int, temporal_dilation: int = 1) -> Drawing:
+    """Draw a direction bank, converted to M and N atoms, at work: its first filter, that one's answer, the energy of all.
+
+    Args:
+        clip: (1, 1, T, H, W), T odd. Its mean is taken off, so that gray is zero to the filters.
+        bank: with channels that look in evenly spread directions from 0 on, such as `direction_bank()`.
+        spatial_atoms, temporal_atoms, temporal_dilation: of the converted layer.
+    """
+    layer = STDCFConv3d.from_conv3d(bank, spatial_atoms, temporal_atoms)
+    layer.dilate(temporal=temporal_dilation)
+    filters, answer = layer.filters()[:, 0], layer(clip - clip.mean())[0]
+    kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
+    energy = answer.square().mean(dim=(1, 2, 3))
+
+    figure = Figure(figsize=(9.6, 3.2))
+    layout = [["strips", "compass"]]
+    axes = figure.subplot_mosaic(layout, width_ratios=[3.6, 1], per_subplot_kw={"compass": {"projection": "polar"}})
+    strips, frames = axes["strips"], clip.shape[2]
+    # Over the very frames of the clip that it meets when it answers in the middle frame.
+    first = (frames - 1 - temporal_dilation * (filters.shape[1] - 1)) / 2
+    _film(strips, filters[0], left=first * STEP, step=temporal_dilation * STEP)
+    _film(strips, clip[0, 0], top=1.6, gray=True)
+    _film(strips, answer[0], top=3.2, limit=answer.abs().max())
+    _outline(strips, (frames - 1) / 2 * STEP, 3.2, 1, 1)
+    for row, name in enumerate(("the filter that looks right", "clip", "its answer; framed: made from the frames above")):
+        strips.text(0, 1.6 * row - 0.12, name)
+    _fit(strips, right=STEP * frames, bottom=4.2, top=-0.6)
+    angles = np.arange(len(energy)) * 2 * np.pi / len(energy)
+    axes["compass"].bar(angles, _numpy(energy), width=0.6 * 2 * np.pi / len(energy), color=BLUE)
+    axes["compass"].set(yticklabels=[], title="energy of the answers")
+    figure.suptitle(f"$M={spatial_atoms}$, $N={temporal_atoms}$ keep {kept:.1%} of the filters' energy")
+    arrays = {"filter": filters[0], "clip": clip[0, 0], "answer": answer[0], "energy": energy}
+    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+
+
+@styled
+@torch.no_grad()
+def tempo(w: Tensor, dilations: Sequence[int] = (1, 2, 3)) -> Drawing:
+    """Draw the answer of a filter (kt, kh, kw) to gratings drifting right against their speed, for some temporal dilations."""
+    speeds = np.linspace(0, 3, 61)
+    amplitudes = np.array([[response_amplitude(w[None, None], v, dilation=d)[0] for v in speeds] for d in dilations])
+    figure, panels = new_figure(1, 2, width=9, height=3.2, sharey=True)
+    for d, answer, width in zip(dilations, amplitudes, np.linspace(5, 1.5, len(dilations)), strict=True):
+        for axes, x in zip(panels, (speeds, d * speeds), strict=True):
+            axes.plot(x, answer, label=f"dilation {d}", linewidth=width, alpha=0.8)
+    panels[0].set(xlabel="speed of the grating, px/frame", ylabel="amplitude of the answer")
+    panels[0].set_title("Dilated in time, a filter likes slower motion")
+    panels[1].set(xlabel="dilation × speed, px/frame", xlim=(0, 3), title="Against dilation × speed: one curve")
+    panels[1].legend(loc="lower center")
+    return Drawing(figure, {"speeds": speeds, "amplitudes": amplitudes})
+
+
+@styled
+@torch.no_grad()
+def energy_kept(banks: Mapping[str, Tensor]) -> Drawing:
+    """Draw the energy that the best M spatial and N temporal atoms keep, for banks of filters (C_out, C_in, kt, kh, kw)."""
+    figure, panels = new_figure(1, len(banks), width=1.4 + 2.4 * len(banks), height=4.2, sharey=True, squeeze=False)
+    arrays = {}
+    for axes, (name, filters) in zip(panels[0], banks.items(), strict=True):
+        kt, kh, kw = filters.shape[2:]
+        grid = [[joint_decomposition(filters, m, n).energy for n in range(1, kt + 1)] for m in range(1, kh * kw + 1)]
+        arrays[name] = np.array(grid)
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=1, aspect="auto", origin="lower")
+        for (m, n), energy in np.ndenumerate(arrays[name]):
+            axes.text(n, m, f"{energy:.0%}", ha="center", va="center", size=8, color="black" if energy > 0.5 else "white")
+        axes.set(xticks=range(kt), xticklabels=range(1, kt + 1), xlabel="temporal atoms $N$", title=name)
+        axes.set(yticks=range(kh * kw), yticklabels=range(1, kh * kw + 1))
+        axes.grid(False)
+    panels[0, 0].set_ylabel("spatial atoms $M$")
+    return Drawing(figure, arrays)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().numpy()
+
+
+def _film(
+    axes: Axes,
+    frames: Tensor,
+    left: float = 0.0,
+    top: float = 0.0,
+    limit: Tensor | None = None,
+    gray: bool = False,
+    step: float = STEP,
+) -> None:
+    """Place frames (T, H, W) side by side in axes whose y runs downwards; each is one unit wide."""
+    limit = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
+    for k, frame in enumerate(_numpy(frames)):
+        image = show_frame(axes, frame) if gray else show_signed(axes, frame, limit)
+        image.set_extent((left + k * step, left + k * step + 1, top + frame.shape[0] / frame.shape[1], top))
+
+
+def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> None:
+    axes.set(xlim=(left - 0.02, right), ylim=(bottom + 0.02, top - 0.02), aspect="equal")
+    axes.set_axis_off()
+
+
+def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = True) -> None:
+    """Draw a matrix in cells, by default over ψ downwards and φ to the right."""
+    values = _numpy(values)
+    limit = float(np.abs(values).max()) or 1.0
+    show_signed(axes, values, limit)
+    axes.set_aspect(0.6 if numbers else 1)
+    if labels:
+        axes.set_yticks(range(len(values)), [rf"$\psi_{{{m + 1}}}$" for m in range(len(values))])
+        axes.set_xticks(range(values.shape[1]), [rf"$\varphi_{{{n + 1}}}$" for n in range(values.shape[1])])
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    if numbers:
+        for (i, j), value in np.ndenumerate(values):
+            text = f"{value:.2f}".replace("-0.00", "0.00")
+            axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < 0.1 * limit else "black")
+
+
+def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = VERMILLION) -> None:
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=2))

@@ -1,0 +1,287 @@
+"""Figures of notebook 04: what the reconstruction networks of Table A learned, and how well each family does."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from stdcf_lib import reconstruction
+from stdcf_lib.data import TRMNIST
+from stdcf_lib.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Drawing,
+    new_figure,
+    show_frame,
+    show_signed,
+    styled,
+)
+from stdcf_lib.reconstruction import FAMILIES, SEEDS, STARTS, SWEEP, SWEEP_EPOCHS, kept, trained
+
+MSE = "test MSE (gray², gray in [0, 1])"
+COLORS = dict(zip(FAMILIES, (BLUE, VERMILLION, PURPLE, ORANGE, GREEN), strict=True))
+MARKERS = dict(zip(FAMILIES, "osv^D", strict=True))
+
+
+@cache
+def test_set() -> TRMNIST:
+    """The 5,000 test clips of the protocol."""
+    return TRMNIST("test")
+
+
+@cache
+def clip_errors(name: str, seed: int = 0) -> np.ndarray:
+    """The mean squared error of a kept network on every test clip, (5000,)."""
+    return reconstruction.errors(trained(name, seed), test_set().clips).numpy()
+
+
+@styled
+def learning_curves(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the test error of each family while it trains: a line for the median over seeds, a band from best to worst."""
+    figure, axes = new_figure(width=7.2, height=4.2)
+    arrays = {}
+    for name in names:
+        histories = [[row for row in kept(name, seed).metrics if "test_mse" in row] for seed in seeds]
+        epochs = np.array([row["epoch"] for row in histories[0]])
+        errors = np.array([[row["test_mse"] for row in history] for history in histories])
+        style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 5}
+        axes.fill_between(epochs, errors.min(0), errors.max(0), color=COLORS[name], alpha=0.12, linewidth=0)
+        axes.plot(epochs, np.median(errors, 0), label=FAMILIES[name].title, **style)
+        arrays |= {"epoch": epochs, name: errors}
+    axes.set(xlabel="epoch", ylabel=MSE, yscale="log", title=f"Median and range over {len(seeds)} seeds")
+    axes.yaxis.set_major_formatter("{x:.3f}")
+    axes.yaxis.set_minor_formatter("{x:.3f}")
+    axes.legend()
+    return Drawing(figure, arrays)
+
+
+@styled
+def final_errors(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the test error each run ended with, a marker a seed, beside the mean of its family."""
+    errors = {name: np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds]) for name in names}
+    labels = {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in names}
+    figure, axes = new_figure(width=7.2, height=1 + 0.6 * len(names))
+    _dots(axes, errors, labels)
+    axes.set(xlabel=MSE, title=f"The test error after {reconstruction.EPOCHS} epochs: a marker a seed, a bar for the mean")
+    return Drawing(figure, errors)
+
+
+@styled
+def starts(seeds: Sequence[int] = reconstruction.ABLATION_SEEDS, epochs: int = reconstruction.START_EPOCHS) -> Drawing:
+    """Draw what the start of a network does to its test error after some epochs, a marker a seed."""
+    errors = {name: np.array([_at_epoch(kept(name, seed).metrics, epochs)["test_mse"] for seed in seeds]) for name in STARTS}
+    figure, axes = new_figure(width=7.2, height=1 + 0.45 * len(errors))
+    _dots(axes, errors, {name: variant.title for name, variant in STARTS.items()})
+    axes.set(xlabel=MSE, title=f"Where a network starts decides where it is after {epochs} epochs")
+    return Drawing(figure, errors)
+
+
+@styled
+def dead_channels(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the test error of every run against how many of its 20 hidden channels are dead: 0 on all of 500 test clips."""
+    figure, axes = new_figure(width=7.2, height=4.2)
+    arrays = {}
+    for name in names:
+        dead = np.array([count_dead(name, seed) for seed in seeds])
+        errors = np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds])
+        axes.plot(dead, errors, MARKERS[name], color=COLORS[name], alpha=0.8, label=FAMILIES[name].title)
+        arrays |= {f"{name}, dead": dead, name: errors}
+    axes.set(xlabel="dead hidden channels, of 20", ylabel=MSE, yscale="log", title="Runs that lost channels reconstruct worse")
+    axes.yaxis.set_major_formatter("{x:.3f}")
+    axes.yaxis.set_minor_formatter("{x:.3f}")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return Drawing(figure, arrays)
+
+
+@cache
+def count_dead(name: str, seed: int) -> int:
+    """How many hidden channels of a kept network never rise above 0 on the first 500 test clips."""
+    model = trained(name, seed)
+    x = reconstruction.as_input(reconstruction.frames_last(test_set().clips[:500]))
+    dead = 0
+    with torch.no_grad():
+        for layer in (model.conv1, model.conv2, model.deconv1, model.deconv2):
+            x = layer(x).relu()
+            dead += int((x.amax((0, 2, 3, 4)) == 0).sum())
+    return dead
+
+
+@styled
+def reconstructions(seed: int = 0, names: Sequence[str] = ("rank1", "stdcf", "full")) -> Drawing:
+    """Remake Figure A on three test clips: those of the least, the median and the largest error, averaged over the families."""
+    order = np.mean([clip_errors(name, seed) for name in names], axis=0).argsort()
+    picks = {"easiest": order[0], "median": order[len(order) // 2], "hardest": order[-1]}
+    figure, panels = new_figure(len(picks) * (1 + len(names)), 1, width=7.6, height=9.4)
+    rows = iter(panels)
+    arrays = {}
+    for title, index in picks.items():
+        clip = test_set()[index][None]
+        axes = next(rows)
+        show_frame(axes, _strip(clip))
+        axes.set_title(f"{title} clip", loc="left")
+        _left_label(axes, "input")
+        arrays[f"{title}, input"] = clip[0, 0].numpy()
+        for name in names:
+            axes, output = next(rows), _output(trained(name, seed), clip)
+            show_frame(axes, _strip(output))
+            _left_label(axes, f"{FAMILIES[name].title}\n{clip_errors(name, seed)[index]:.4f}")
+            arrays[f"{title}, {name}"] = output[0, 0].numpy()
+    return Drawing(figure, arrays)
+
+
+@styled
+def clip_by_clip(names: tuple[str, str] = ("rank1", "stdcf"), seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the error of one family against another's on each test clip, both averaged over seeds."""
+    x, y = (np.mean([clip_errors(name, seed) for seed in seeds], axis=0) for name in names)
+    figure, axes = new_figure(width=4.8, height=4.8)
+    axes.plot(x, y, ".", color=BLUE, markersize=2, alpha=0.4)
+    most = max(x.max(), y.max()) * 1.05
+    axes.plot([0, most], [0, most], "--", color=BLACK, linewidth=1)
+    axes.text(most * 0.97, most * 0.9, "equal", ha="right", va="top", rotation=45)
+    axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
+    axes.set(xlabel=f"MSE of {FAMILIES[names[0]].title} (gray²)", ylabel=f"MSE of {FAMILIES[names[1]].title} (gray²)")
+    axes.set_title(f"{FAMILIES[names[1]].title} is better on {(y < x).mean():.1%} of {len(x):,} test clips")
+    return Drawing(figure, {names[0]: x, names[1]: y})
+
+
+@styled
+def error_by_speed(names: Sequence[str] = ("rank1", "stdcf", "full"), seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the error against how fast the two digits of a clip move on average, in ten equal groups of clips."""
+    speed = test_set().motion.velocity.norm(dim=-1).mean(1).numpy()
+    groups = np.array_split(speed.argsort(), 10)
+    x = np.array([speed[group].mean() for group in groups])
+    figure, axes = new_figure(width=7.2, height=3.8)
+    arrays = {"speed": x}
+    for name in names:
+        errors = np.array([[clip_errors(name, seed)[group].mean() for group in groups] for seed in seeds])
+        style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 5}
+        axes.fill_between(x, errors.min(0), errors.max(0), color=COLORS[name], alpha=0.12, linewidth=0)
+        axes.plot(x, np.median(errors, 0), label=FAMILIES[name].title, **style)
+        arrays[name] = errors
+    axes.set(xlabel="mean speed of the two digits (pixels/frame)", ylabel=MSE, ylim=(0, None))
+    axes.set_title("Does motion separate the families?")
+    axes.legend()
+    return Drawing(figure, arrays)
+
+
+@styled
+def learned_atoms(seed: int = 0) -> Drawing:
+    """Draw the spatial and temporal atoms of every layer of a kept STDCF network, below those it started with."""
+    model, first = trained("stdcf", seed), FAMILIES["stdcf"].build(seed)
+    layers = {"start": first.conv1, **dict(model.named_children())}
+    count = len(first.conv1.psi)
+    figure, panels = new_figure(len(layers), count + 1, width=8.2, height=8.0, width_ratios=[1] * count + [1.8])
+    arrays = {}
+    for row, (name, layer) in zip(panels, layers.items(), strict=True):
+        psi, phi = layer.psi.detach().numpy(), layer.phi.detach().numpy()
+        limit = np.abs(psi).max()
+        for m, axes in enumerate(row[:-1]):
+            show_signed(axes, psi[m], limit)
+            if row is panels[0]:
+                axes.set_title(f"$\\psi_{m + 1}$")
+        _left_label(row[0], name)
+        for n, line in enumerate(phi):
+            row[-1].plot(range(1, len(line) + 1), line, marker="osv"[n], markersize=4, label=f"$\\phi_{n + 1}$")
+        row[-1].set(xticks=range(1, phi.shape[1] + 1), ylim=(-1.7, 1.7))
+        arrays |= {f"{name}, psi": psi, f"{name}, phi": phi}
+    panels[0, -1].legend(ncols=3, fontsize="small", columnspacing=0.8, handlelength=1.2, loc="lower right")
+    panels[-1, -1].set_xlabel("frame of the kernel")
+    figure.suptitle("Five spatial and three temporal atoms a layer: as they start, and as they end")
+    return Drawing(figure, arrays)
+
+
+@styled
+def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the median test error of each family against its number of weights."""
+    figure, axes = new_figure(width=6.4, height=3.8)
+    arrays = {}
+    for name, variant in FAMILIES.items():
+        errors = np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds])
+        x = weights(name)
+        axes.vlines(x, errors.min(), errors.max(), color=COLORS[name])
+        axes.plot(x, np.median(errors), MARKERS[name], color=COLORS[name], label=variant.title)
+        arrays[name] = np.array([x, *errors])
+    axes.set(xlabel="weights, biases not counted", ylabel=MSE, title=f"Median and range over {len(seeds)} seeds")
+    axes.legend()
+    return Drawing(figure, arrays)
+
+
+@styled
+def sweep(spatial_atoms: int = 5, temporal_atoms: int = 3, clip: int = 0) -> Drawing:
+    """Draw the test error of the 27 small STDCF runs over M and N, and what the chosen one makes of a test clip."""
+    grid = np.array([[_sweep_error(m, n) for m in range(1, 10)] for n in (1, 2, 3)])
+    chosen = f"sweep-M{spatial_atoms}-N{temporal_atoms}"
+    index, strips = clip, {}
+    strips["input"] = test_set()[index][None]
+    strips["output"] = _output(trained(chosen), strips["input"])
+    figure, panels = new_figure(3, 1, width=7.6, height=4.8, height_ratios=[2.2, 1, 1])
+    axes = panels[0]
+    image = axes.imshow(grid, cmap="cividis_r", origin="lower", aspect="auto")
+    axes.set(xticks=range(9), xticklabels=range(1, 10), yticks=range(3), yticklabels=(1, 2, 3))
+    axes.set(xlabel="$M$, spatial atoms", ylabel="$N$, temporal atoms")
+    axes.grid(False)
+    middle = (grid.min() + grid.max()) / 2
+    for (row, column), value in np.ndenumerate(grid):
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", color="white" if value > middle else "black")
+    axes.add_patch(_frame_around(spatial_atoms - 1, temporal_atoms - 1))
+    axes.set_title(f"$M={spatial_atoms}$, $N={temporal_atoms}$: test MSE {_sweep_error(spatial_atoms, temporal_atoms):.4f} "
+                   f"after {SWEEP_EPOCHS} epochs, {weights(chosen):,} weights")  # fmt: skip
+    figure.colorbar(image, ax=axes, label="test MSE")
+    for axes, (name, frames) in zip(panels[1:], strips.items(), strict=True):
+        show_frame(axes, _strip(frames))
+        _left_label(axes, name)
+    return Drawing(figure, {"mse": grid} | {name: frames[0, 0].numpy() for name, frames in strips.items()})
+
+
+@cache
+def weights(name: str) -> int:
+    """How many weights a variant has, biases not counted."""
+    model = (FAMILIES | STARTS | SWEEP)[name].build()
+    return sum(p.numel() for key, p in model.named_parameters() if not key.endswith("bias"))
+
+
+@cache
+def _sweep_error(m: int, n: int) -> float:
+    return kept(f"sweep-M{m}-N{n}").metrics[-1]["test_mse"]
+
+
+def _at_epoch(metrics: list[dict[str, float]], epoch: int) -> dict[str, float]:
+    return next(row for row in metrics if row["epoch"] == epoch)
+
+
+def _output(model: torch.nn.Module, clip: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(clip)
+
+
+def _strip(clip: Tensor) -> np.ndarray:
+    """(1, 1, T, H, W) → the frames side by side, a light line between two."""
+    frames = clip[0, 0].numpy()
+    lined = np.pad(frames, ((0, 0), (0, 0), (0, 1)), constant_values=0.6)
+    return np.concatenate(list(lined), axis=1)[:, :-1]
+
+
+def _left_label(axes: Axes, text: str) -> None:
+    axes.set_ylabel(text, rotation=0, ha="right", va="center")
+
+
+def _frame_around(column: int, row: int) -> Rectangle:
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILLION, linewidth=3)
+
+
+def _dots(axes: Axes, errors: dict[str, np.ndarray], labels: dict[str, str]) -> None:
+    for row, (name, values) in enumerate(errors.items()):
+        color, marker = COLORS.get(name, BLACK), MARKERS.get(name, "o")
+        axes.plot(values, np.full(len(values), row), marker, color=color, alpha=0.7, linestyle="none")
+        axes.vlines(values.mean(), row - 0.3, row + 0.3, color=color, linewidth=2)
+    axes.set(yticks=range(len(errors)), yticklabels=[labels[name] for name in errors], xlim=(0, None))
+    axes.invert_yaxis()

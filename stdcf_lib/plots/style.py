@@ -1,0 +1,156 @@
+"""How every figure of this repository looks, and what a plotting function returns.
+
+A plotting function is decorated with `@styled`, takes its axes from `new_figure`, and returns a `Drawing`:
+
+    @styled
+    def energy(kept: np.ndarray) -> Drawing:
+        figure, axes = new_figure()
+        axes.plot(kept)
+        axes.set(xlabel="joint terms kept", ylabel="energy kept", title="Few terms carry most of the energy")
+        return Drawing(figure, {"kept": kept})
+"""
+
+import io
+import os
+from base64 import b64encode
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+# Okabe and Ito's eight colours, which stay apart for every common kind of colour vision.
+BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+
+# For signed values. Lightness rises all the way from negative to positive, so that the sign survives a grey print;
+# the usual red-white-blue maps lose it there.
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#08233B", "#2E6F9E", "#A8A8A8", "#E8B84A", "#FFF2B8"])
+
+# Colour and line style change together, so that lines stay apart in grey. Yellow is left out: too faint on white.
+_LINES = cycler(color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK]) + cycler(
+    linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
+)
+
+_LOOK = {
+    "axes.grid": True,
+    "axes.prop_cycle": _LINES,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that machines agree
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "savefig.dpi": "figure",
+    "svg.hashsalt": "stdcf",  # otherwise every SVG draws new random ids
+}
+
+
+def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Run a plotting function under the common look; it does not touch the reader's own matplotlib settings."""
+
+    @wraps(draw)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_LOOK)
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+class Drawing(NamedTuple):
+    """A figure and exactly the arrays drawn in it. Shows itself as a PNG in a notebook."""
+
+    figure: Figure
+    arrays: dict[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        shapes = (f"{name} {np.shape(array)}" for name, array in self.arrays.items())
+        return f"<Drawing: {', '.join(shapes)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
+
+    @styled
+    def png(self) -> bytes:
+        """The picture as PNG bytes; equal drawings give equal bytes on one machine."""
+        self._settle()
+        buffer = io.BytesIO()
+        # A slider waits for these bytes, hence the lightest compression, and the canvas itself: `savefig` would measure
+        # every text once more.
+        options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}}
+        FigureCanvasAgg(self.figure).print_png(buffer, **options)
+        return buffer.getvalue()
+
+    @styled
+    def save(self, stem: str | Path) -> None:
+        """Write `stem.svg`, `stem.png` and `stem.npz` (the arrays), each whole or not at all, and reproducibly."""
+        self._settle()
+        svg, png, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
+        self.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
+        np.savez_compressed(npz, **self.arrays)
+        for suffix, content in {".svg": svg, ".png": png, ".npz": npz}.items():
+            path = Path(f"{stem}{suffix}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f".{path.name}.tmp")
+            unfinished.write_bytes(content.getvalue())
+            os.replace(unfinished, path)
+
+    def _settle(self) -> None:
+        # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
+        if engine := self.figure.get_layout_engine():
+            engine.execute(self.figure)
+            self.figure.set_layout_engine("none")
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, *, width: float = 6.4, height: float = 3.6, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure of `width` × `height` inches and its axes, or their array where rows · columns > 1.
+
+    Made without pyplot, so that figures neither pile up in memory nor appear twice in a notebook. `options` go to
+    `Figure.subplots` (`sharex`, `width_ratios`, `squeeze`, …). Call it inside a function decorated with `@styled`.
+    """
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def show_signed(axes: Axes, values: np.ndarray, limit: float | None = None) -> AxesImage:
+    """Draw a matrix of signed values without ticks, zero in the middle of the scale, which spans ±`limit`.
+
+    `limit` defaults to the largest magnitude in `values`; give one limit to images that are to be compared.
+    """
+    if limit is None:
+        limit = float(np.abs(values).max()) or 1.0
+    return _show(axes, values, cmap=SIGNED, vmin=-limit, vmax=limit)
+
+
+def show_frame(axes: Axes, values: np.ndarray, maximum: float = 1.0) -> AxesImage:
+    """Draw a gray frame, black at 0 and white at `maximum` (255 for uint8 clips), without ticks."""
+    return _show(axes, values, cmap="gray", vmin=0, vmax=maximum)
+
+
+def _show(axes: Axes, values: np.ndarray, **options: Any) -> AxesImage:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+    return axes.imshow(values, **options)

@@ -1,0 +1,241 @@
+"""The reconstruction experiment of appendix B: what is trained, how, and what came of it.
+
+`python -m stdcf_lib.reconstruction` (`make runs`) trains everything that `runs/reconstruction/` keeps and is not there yet.
+"""
+
+import argparse
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from stdcf_lib.conv import STDCFConv3d, STDCFConvTranspose3d
+from stdcf_lib.data import TRMNIST
+from stdcf_lib.fold import FoldedTime
+from stdcf_lib.models import ReconstructionAutoencoder
+from stdcf_lib.runs import RUNS, Run
+from stdcf_lib.train import shuffled, train
+
+BATCH_SIZE, LEARNING_RATE = 64, 1e-3  # appendix B
+SEEDS = range(5)
+ABLATION_SEEDS = range(3)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network to train. `title` is for figures; `start` changes how it is initialised."""
+
+    title: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    start: Callable[[nn.Module], None] | None = None
+
+    def build(self, seed: int = 0) -> ReconstructionAutoencoder:
+        """The network as it is before training."""
+        torch.manual_seed(seed)
+        model = ReconstructionAutoencoder(self.kind, **self.options)
+        if self.start:
+            self.start(model)
+        return model
+
+
+def relu_between(_: int) -> nn.Module:
+    return nn.ReLU()
+
+
+def _gaussian_atoms(model: nn.Module) -> None:
+    for layer in _stdcf_layers(model):
+        nn.init.normal_(layer.psi)
+        nn.init.normal_(layer.phi)
+
+
+def _half_variance(model: nn.Module) -> None:
+    for layer in _stdcf_layers(model):
+        layer.alpha.data /= 2**0.5
+
+
+def _fan_in_by_stride(model: nn.Module) -> None:
+    for layer in (model.deconv1, model.deconv2):  # a stride of 2 on three axes reaches each output voxel with 1/8 of the taps
+        layer.alpha.data *= 8**0.5
+
+
+def _torch_default(model: nn.Module) -> None:
+    for layer in model.children():
+        layer.reset_parameters()
+
+
+def _stdcf_layers(model: nn.Module) -> list[STDCFConv3d | STDCFConvTranspose3d]:
+    return [layer for layer in model.modules() if isinstance(layer, STDCFConv3d | STDCFConvTranspose3d)]
+
+
+# Table A, and what it has to be held against before a difference can be put down to the form of the filters.
+FAMILIES = {
+    "stdcf": Variant("STDCF", "stdcf"),
+    "rank1": Variant("rank-1", "rank1"),
+    "rank1-relu": Variant("rank-1, ReLU between", "rank1", {"between": relu_between}),
+    "rank1-wide": Variant("rank-1, a quarter wider", "rank1", {"middle": (5, 10, 5, 5, 5)}),
+    "full": Variant("full 3D", "full"),
+}
+# How STDCF starts; its own way is Fourier–Bessel atoms and the variance of Kaiming's rule.
+STARTS = {
+    "stdcf": Variant("Fourier–Bessel atoms", "stdcf"),
+    "stdcf-dct": Variant("cosine atoms", "stdcf", {"atoms": "dct"}),
+    "stdcf-random": Variant("random orthonormal atoms", "stdcf", {"atoms": "random"}),
+    "stdcf-gaussian": Variant("N(0, 1) atoms", "stdcf", start=_gaussian_atoms),
+    "stdcf-half": Variant("half the variance", "stdcf", start=_half_variance),
+    "stdcf-stride": Variant("fan-in by stride", "stdcf", start=_fan_in_by_stride),
+    "full": Variant("full 3D, same variance", "full"),
+    "full-torch": Variant("full 3D, torch's default", "full", start=_torch_default),
+}
+# Cosine atoms, as Fourier–Bessel offers only 6 on 3×3.
+SWEEP = {
+    f"sweep-M{m}-N{n}": Variant(f"M={m}, N={n}", "stdcf", {"spatial_atoms": m, "temporal_atoms": n, "atoms": "dct"})
+    for n in (1, 2, 3)
+    for m in range(1, 10)
+}
+EPOCHS, START_EPOCHS, SWEEP_EPOCHS = 50, 20, 10  # the paper's, and enough to compare
+
+
+def trials() -> dict[str, tuple[Variant, int, int]]:
+    """Name of each kept run → its variant, seed and epochs, the most telling first."""
+    plan = {f"{name}-seed{s}": (v, s, EPOCHS) for s in SEEDS[:3] for name, v in FAMILIES.items()}
+    plan |= {f"{name}-seed0": (v, 0, SWEEP_EPOCHS) for name, v in SWEEP.items()}
+    starts = {name: v for name, v in STARTS.items() if name not in FAMILIES}
+    plan |= {f"{name}-seed{s}": (v, s, START_EPOCHS) for s in ABLATION_SEEDS for name, v in starts.items()}
+    return plan | {f"{name}-seed{s}": (v, s, EPOCHS) for s in SEEDS[3:] for name, v in FAMILIES.items()}
+
+
+def kept(name: str, seed: int = 0) -> Run:
+    """The kept run of a variant, such as `kept("stdcf", seed=1)`."""
+    return Run(RUNS / "reconstruction" / f"{name}-seed{seed}")
+
+
+def trained(name: str, seed: int = 0) -> ReconstructionAutoencoder:
+    """The network that a kept run ended with."""
+    model = (FAMILIES | STARTS | SWEEP)[name].build()
+    model.load_state_dict(kept(name, seed).weights)
+    return model.eval()
+
+
+def fit(
+    model: nn.Module,
+    clips: Tensor,
+    epochs: int,
+    *,
+    seed: int = 0,
+    test_clips: Tensor | None = None,
+    run: Run | None = None,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train a network to reconstruct clips by the protocol of appendix B: squared error, Adam at 1e-3, batches of 64.
+
+    Args:
+        model: an autoencoder, trained in place.
+        clips: uint8 (n, 1, T, H, W), such as `TRMNIST("train").clips`.
+        epochs: passes over `clips`.
+        seed: of the order of the clips.
+        test_clips: as `clips`; adds `test_mse` to the metrics, every fifth epoch and after the last.
+        run: where to keep it; resumes from there.
+        progress: show a bar.
+
+    Returns:
+        The metrics of `stdcf_lib.train.train`; losses are mean squared errors over all voxels, gray in [0, 1].
+    """
+    stored = frames_last(clips)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    order = shuffled(len(clips), BATCH_SIZE, seed)
+    return train(
+        model,
+        lambda epoch: (as_input(stored[index]) for index in order(epoch)),
+        lambda model, batch: F.mse_loss(reconstruct(model, batch), batch),
+        optimizer,
+        epochs,
+        evaluate=None if test_clips is None else lambda model: {"test_mse": errors(model, test_clips).mean().item()},
+        evaluate_every=5,
+        run=run,
+        progress=progress,
+    )
+
+
+def reconstruct(model: nn.Module, clips: Tensor) -> Tensor:
+    """The network's output, computed the fastest way: folded in time, and a linear rank-1 network as the full 3D network it
+    composes to. Each is the same function to rounding, gradients included."""
+    if getattr(model, "kind", None) == "rank1" and all(layer.between is None for layer in model.children()):
+        composed = {}
+        for name, layer in model.named_children():
+            composed |= {f"{name}.weight": layer.filters(), f"{name}.bias": layer.temporal.bias}
+        with FoldedTime():
+            return functional_call(_full_network(), composed, (clips,))
+    with FoldedTime():
+        return model(clips)
+
+
+@cache
+def _full_network() -> nn.Module:
+    return ReconstructionAutoencoder("full")
+
+
+@torch.no_grad()
+def errors(model: nn.Module, clips: Tensor) -> Tensor:
+    """The mean squared error of each clip: uint8 (n, 1, T, H, W) → (n,)."""
+    parts = [as_input(part) for part in frames_last(clips).split(250)]
+    return torch.cat([(reconstruct(model, part) - part).square().flatten(1).mean(1) for part in parts])
+
+
+def frames_last(clips: Tensor) -> Tensor:
+    """(n, 1, T, H, W) → (n, H, W, T), the order in memory that folded convolutions like."""
+    return clips[:, 0].permute(0, 2, 3, 1).contiguous()
+
+
+def as_input(stored: Tensor) -> Tensor:
+    """uint8 (n, H, W, T) → floats (n, 1, T, H, W) in [0, 1], without moving anything."""
+    return (stored.float() / 255).permute(0, 3, 1, 2)[:, None]
+
+
+def run_trial(name: str) -> str:
+    """Train one of `trials()` in full and keep it; resumes, and does nothing if it is finished."""
+    torch.set_num_threads(1)  # two runs side by side finish sooner than one on two threads, and give the same on any machine
+    variant, seed, epochs = trials()[name]
+    run = Run(RUNS / "reconstruction" / name)
+    if not run.finished:
+        train_clips, test_clips = TRMNIST("train").clips, TRMNIST("test").clips
+        run.start({
+            "title": variant.title, "kind": variant.kind, "options": {k: str(v) for k, v in variant.options.items()},
+            "seed": seed, "epochs": epochs, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE,
+            "train_clips": digest(train_clips), "test_clips": digest(test_clips),
+        })  # fmt: skip
+        fit(variant.build(seed), train_clips, epochs, seed=seed, test_clips=test_clips, run=run, progress=False)
+    return f"{name}: test MSE {run.metrics[-1]['test_mse']:.5f} in {sum(r['seconds'] for r in run.metrics):.0f} s"
+
+
+def digest(clips: Tensor) -> str:
+    """What ties a run to its data: the count and checksum of the clips."""
+    return f"{len(clips)} clips, sha256 {hashlib.sha256(clips.numpy().tobytes()).hexdigest()[:16]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train what runs/reconstruction keeps; finished runs are left alone.")
+    parser.add_argument("names", nargs="*", help="runs to train, such as stdcf-seed0; all by default")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - trials().keys()
+    if unknown:
+        parser.error(f"unknown runs {', '.join(sorted(unknown))}; known are {', '.join(trials())}")
+    todo = [name for name in arguments.names or trials() if not Run(RUNS / "reconstruction" / name).finished]
+    print(f"{len(todo)} runs to train, {arguments.jobs} at a time")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run_trial, name) for name in todo]):
+            print(done.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What trained: one folder a run, with its configuration, its metrics and its weights.
+
+```
+runs/reconstruction/stdcf-seed0/
+    config.json          what was trained, on what, with which versions
+    metrics.jsonl        one line an epoch
+    weights.safetensors  the trained weights, once it is finished
+    checkpoint.pt        the way back in, while it is not
+```
+"""
+
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+RUNS = Path(__file__).parents[1] / "runs"
+
+
+class Run:
+    """One training run and its folder. Every file is written aside and then renamed, so none is ever half there.
+
+    Args:
+        folder: where it is kept, such as `RUNS / "reconstruction" / "stdcf-seed0"`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "weights.safetensors").exists()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return json.loads(self._existing("config.json").read_text())
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """One dictionary an epoch, as `stdcf_lib.train.train` returns them."""
+        return [json.loads(line) for line in self._existing("metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights, for `load_state_dict`."""
+        return load_file(self._existing("weights.safetensors"))
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Write what is to be trained, or check that it is what this folder began with.
+
+        Raises:
+            ValueError: the folder holds a run of another configuration.
+        """
+        config = json.loads(json.dumps(config))  # as it will be read back
+        if (self.folder / "config.json").exists():
+            before = {key: value for key, value in self.config.items() if key != "machine"}
+            differing = sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key))
+            if differing:
+                was = {key: before.get(key) for key in differing}
+                raise ValueError(f"{self.folder} holds another run ({was} there); remove it or choose another name")
+        else:
+            self._write("config.json", json.dumps(config | {"machine": machine()}, indent=2) + "\n")
+
+    def save(self, state: dict[str, Any], metrics: list[dict[str, float]]) -> None:
+        """Keep a point to resume from. The checkpoint carries its metrics, so the two can never disagree."""
+        self._write_with("checkpoint.pt", lambda path: torch.save({"state": state, "metrics": metrics}, path))
+
+    def restore(self) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
+        """The state and metrics of the last `save`, or None if there is none."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        kept = torch.load(path, weights_only=True)
+        return kept["state"], kept["metrics"]
+
+    def finish(self, model: nn.Module, metrics: list[dict[str, float]]) -> None:
+        """Keep metrics and weights; the checkpoint goes."""
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        self._write_with("weights.safetensors", lambda path: path.write_bytes(save(weights)))
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _existing(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"no {name} in {self.folder.name!r}; train it first, with `make runs`")
+        return path
+
+    def _write(self, name: str, text: str) -> None:
+        self._write_with(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _write_with(self, name: str, write: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)
+        os.close(handle)
+        try:
+            write(Path(aside))
+            os.chmod(aside, 0o644)
+            os.replace(aside, self.folder / name)
+        except BaseException:
+            os.unlink(aside)
+            raise
+
+
+def machine() -> dict[str, Any]:
+    """What a measurement was made on: processor or GPU, threads, versions."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")  # platform.processor() is empty on Linux
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()

@@ -1,0 +1,31 @@
+"""The figures kept in `figures/` are those that the code draws now."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stdcf_lib.plots.__main__ import FIGURES, main
+
+KEPT = Path(__file__).parents[2] / "figures"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_kept_arrays_are_drawn_again(name):
+    drawn = FIGURES[name]().arrays
+    with np.load(KEPT / f"{name}.npz") as kept:
+        assert sorted(kept) == sorted(drawn)
+        for key, array in drawn.items():
+            np.testing.assert_allclose(kept[key], array, rtol=1e-4, atol=1e-6, err_msg=f"{name}: {key}")
+
+
+def test_kept_files_are_those_of_the_table():
+    expected = {f"{name}{suffix}" for name in FIGURES for suffix in (".svg", ".png", ".npz")}
+    assert {path.name for path in KEPT.iterdir()} == expected
+
+
+def test_main_writes_each_figure_under_its_name(tmp_path, monkeypatch):
+    name = next(iter(FIGURES))
+    monkeypatch.setattr("stdcf_lib.plots.__main__.FIGURES", {name: FIGURES[name]})
+    main(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.npz", f"{name}.png", f"{name}.svg"]

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from stdcf_lib.plots.style import SIGNED, Drawing, new_figure, show_frame, show_signed, styled
+
+
+@styled
+def draw(slope: float = 1.0) -> Drawing:
+    figure, (left, right) = new_figure(1, 2)
+    line, matrix = slope * np.arange(5.0), np.array([[-2.0, 0.0], [0.5, 1.0]])
+    left.plot(line)
+    left.set(title=r"$\alpha_{c',c}^{m,n}$", xlabel="frame")
+    show_signed(right, matrix)
+    return Drawing(figure, {"line": line, "matrix": matrix})
+
+
+def test_equal_drawings_give_equal_bytes(tmp_path):
+    drawing = draw()
+    assert drawing.png() == drawing.png() == draw().png()
+    assert drawing.png() != draw(slope=2.0).png()
+    for stem in ("first", "second"):
+        drawing.save(tmp_path / stem)
+    draw().save(tmp_path / "third")
+    for suffix in (".svg", ".png", ".npz"):
+        first, second, third = ((tmp_path / f"{stem}{suffix}").read_bytes() for stem in ("first", "second", "third"))
+        assert first == second == third, suffix
+    assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_saved_arrays_are_those_drawn(tmp_path):
+    draw().save(tmp_path / "folder" / "figure")
+    with np.load(tmp_path / "folder" / "figure.npz") as arrays:
+        assert sorted(arrays) == ["line", "matrix"]
+        np.testing.assert_array_equal(arrays["line"], np.arange(5.0))
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    drawing = draw()
+    drawing.save(tmp_path / "figure")
+    before = (tmp_path / "figure.npz").read_bytes()
+    monkeypatch.setattr(np, "savez_compressed", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw(slope=3.0).save(tmp_path / "figure")
+    assert (tmp_path / "figure.npz").read_bytes() == before
+
+
+def test_a_notebook_sees_a_picture_and_stable_text():
+    bundle = draw()._repr_mimebundle_()
+    assert bundle["text/plain"] == "<Drawing: line (5,), matrix (2, 2)>"
+    assert bundle["image/png"].startswith("iVBOR")  # the signature of PNG in base64
+
+
+def test_look_does_not_leak():
+    with mpl.rc_context({"font.size": 33.0}):
+        before = dict(mpl.rcParams)
+        first = draw().png()
+        assert dict(mpl.rcParams) == before
+    assert first == draw().png()
+
+
+def test_lines_differ_in_colour_and_in_style():
+    @styled
+    def lines() -> Drawing:
+        figure, axes = new_figure()
+        axes.plot(np.eye(7))
+        return Drawing(figure, {})
+
+    drawn = lines().figure.axes[0].lines
+    assert len({line.get_color() for line in drawn}) == len({str(line._dash_pattern) for line in drawn}) == 7
+
+
+def test_signed_colours_keep_their_order_in_grey():
+    grey = [np.dot(to_rgb(SIGNED(x)), (0.299, 0.587, 0.114)) for x in np.linspace(0, 1, 101)]
+    assert np.all(np.diff(grey) > 0)
+
+
+def test_scales_of_images():
+    _, (left, right) = new_figure(1, 2)
+    assert show_signed(left, np.array([[-3.0, 1.0]])).get_clim() == (-3, 3)
+    assert show_signed(left, np.zeros((2, 2))).get_clim() == (-1, 1)
+    assert show_frame(right, np.zeros((2, 2), np.uint8), maximum=255).get_clim() == (0, 255)
+
+
+def test_pyplot_stays_out():
+    # pyplot would keep every figure alive, and show it a second time.
+    check = "import sys, stdcf_lib.explore, stdcf_lib.plots.__main__; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

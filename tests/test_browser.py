@@ -1,0 +1,151 @@
+"""Every notebook as a reader meets it: JupyterLab in a browser, Run All, each slider moved by keyboard.
+
+A picture of what the browser showed at the end is kept in pytest's temporary folder, for a person to look at.
+"""
+
+import json
+import operator
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+MINUTE = 60_000  # milliseconds, as playwright counts
+
+# A page that asks nothing of the network, and keeps all cells in the document even where they are out of sight.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+
+# The bytes behind a panel's picture, and its message: what a reader sees of it.
+SHOWN = """async panel => {
+    const image = panel.querySelector('img.widget-image');
+    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+    return panel.querySelector('.widget-html').innerText + Array.from(bytes).join();
+}"""
+
+NAME = "control => control.closest('.widget-inline-hbox').innerText"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Chromium refuses its sandbox to root, as in a container.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *QUIET.split()])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[tuple[Path, str]]:
+    """A JupyterLab of this environment: the folder that it serves, and its address with a {} for the file."""
+    home, served = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks")
+    for name, setting in SETTINGS.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(setting))
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
+    folders |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "work", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(home / folder) for name, folder in folders.items()}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex()
+    options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    options += [f"--ServerApp.root_dir={served}", "--no-browser", "--allow-root", "--LabApp.news_url=None"]
+    log = home / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}")
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.5)
+        yield served, f"http://127.0.0.1:{port}/lab/tree/{{}}?reset&token={token}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_page(viewport={"width": 1400, "height": 1000}) as page:
+        yield page
+
+
+def run_all(page: Page, lab: tuple[Path, str], path: Path) -> None:
+    """Open a copy of the notebook without its outputs, run all its cells, and see each one end without an error."""
+    served, address = lab
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, served / path.name)
+    page.goto(address.format(path.name))
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    # A cell's number comes when it has ended; after a failed cell the rest keep none.
+    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+    error = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    expect(last.filter(has_text=f"[{len(cells)}]:").or_(error).first).to_be_visible(timeout=5 * MINUTE)
+    assert error.all_inner_texts() == []
+
+
+def controls_of(panel: Locator) -> list[tuple[Locator, str, str]]:
+    """Each control that a keyboard reaches, with the key that moves it and the key that moves it back."""
+    found = []
+    for handle in panel.get_by_role("slider").all():
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        found.append((handle, *(("ArrowLeft", "ArrowRight") if at_end else ("ArrowRight", "ArrowLeft"))))
+    for dropdown in panel.locator("select").all():
+        at_end = dropdown.evaluate("list => list.selectedIndex == list.length - 1")
+        found.append((dropdown, *(("ArrowUp", "ArrowDown") if at_end else ("ArrowDown", "ArrowUp"))))
+    found += [(box, "Space", "Space") for box in panel.locator("input[type=checkbox]").all()]
+    return found
+
+
+def press(page: Page, control: Locator, key: str, panel: Locator, until) -> None:
+    """Press a key on a control, and wait until what the panel shows satisfies `until`."""
+    control.focus()
+    page.keyboard.press(key)
+    for _ in range(300):
+        if until(panel.evaluate(SHOWN)):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{key} on '{control.evaluate(NAME)}' does not move the picture, or not back to what it was")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_path):
+    run_all(page, lab, path)
+    panels = page.locator(".widget-vbox:has(> img.widget-image)")
+    for number, panel in enumerate(panels.all()):
+        at_rest = panel.evaluate(SHOWN)
+        for control, key, back in controls_of(panel):
+            press(page, control, key, panel, until=partial(operator.ne, at_rest))
+            press(page, control, back, panel, until=partial(operator.eq, at_rest))
+        panel.scroll_into_view_if_needed()
+        page.screenshot(path=tmp_path / f"{path.stem}-{number}.png")
+    reached = sum(len(controls_of(panel)) for panel in panels.all())
+    outside = page.locator(".jp-OutputArea").locator("[role=slider], select, input[type=checkbox]").count() - reached
+    assert outside == 0, "a control moves nothing that this test can see: put it into a Panel"
+    page.screenshot(path=tmp_path / f"{path.stem}.png")

@@ -1,0 +1,113 @@
+import inspect
+
+import numpy as np
+import pytest
+from ipywidgets import Checkbox, Dropdown, FloatSlider, IntSlider, Text
+
+from stdcf_lib import explore
+from stdcf_lib.explore import Panel
+from stdcf_lib.plots.style import Drawing, new_figure, styled
+
+PANELS = [
+    function
+    for name, function in inspect.getmembers(explore, inspect.isfunction)
+    if function.__module__ == explore.__name__ and not name.startswith("_")
+]
+
+
+@styled
+def line(slope: float = 1.0, points: int = 5, marker: str = "o", grid: bool = True) -> Drawing:
+    if points > 8:
+        raise ValueError(f"points is {points}; give at most 8 & <more> some day")
+    figure, axes = new_figure()
+    axes.plot(slope * np.arange(points), marker=marker)
+    axes.grid(grid)
+    return Drawing(figure, {"line": slope * np.arange(points)})
+
+
+@pytest.fixture
+def panel() -> Panel:
+    return Panel(
+        line,
+        slope=FloatSlider(value=1.0, min=-2.0, max=2.0),
+        points=IntSlider(value=5, min=2, max=9, description="number of points"),
+        marker=Dropdown(options=[("circle", "o"), ("square", "s"), ("cross", "x")]),
+        grid=Checkbox(value=True),
+    )
+
+
+def test_there_are_panels():
+    assert PANELS
+
+
+@pytest.mark.parametrize("make", PANELS, ids=lambda make: make.__name__)
+def test_panel_draws_at_minimum_default_and_maximum(make):
+    panel = make()
+    assert isinstance(panel, Panel)
+    for values in panel.extremes():
+        drawing = panel.draw(**values)
+        assert drawing.arrays and drawing.png(), values
+
+
+@pytest.mark.parametrize("make", PANELS, ids=lambda make: make.__name__)
+def test_every_control_changes_the_picture(make):
+    panel = make()
+    for name, ends in panel._ends.items():
+        first, last = (panel.draw(**panel.values | {name: end}).png() for end in ends)
+        assert first != last, name
+
+
+def test_extremes(panel):
+    default = {"slope": 1.0, "points": 5, "marker": "o", "grid": True}
+    settings = list(panel.extremes())
+    assert settings[0] == default
+    assert default | {"slope": -2.0} in settings and default | {"marker": "x"} in settings
+    assert settings[-2:] == [
+        {"slope": -2.0, "points": 2, "marker": "o", "grid": False},
+        {"slope": 2.0, "points": 9, "marker": "x", "grid": True},
+    ]
+    assert len(settings) == 1 + 2 * 4 + 2
+
+
+def test_picture_follows_every_control(panel):
+    picture = panel._image.value
+    assert picture == line().png()
+    for name, value in {"slope": 2.0, "points": 3, "marker": "x", "grid": False}.items():
+        panel.controls[name].value = value
+        assert panel._image.value != picture
+        picture = panel._image.value
+    assert picture == line(slope=2.0, points=3, marker="x", grid=False).png()
+
+
+def test_an_error_is_shown_until_the_next_good_value(panel):
+    panel.controls["points"].value = 9
+    assert "<b>ValueError</b>: points is 9; give at most 8 &amp; &lt;more&gt; some day" in panel._message.value
+    assert panel._image.layout.visibility == "hidden"
+    panel.controls["points"].value = 8
+    assert panel._message.value == ""
+    assert panel._image.layout.visibility == "visible"
+
+
+def test_an_error_at_the_default_ends_the_cell():
+    with pytest.raises(ValueError, match="points is 9"):
+        Panel(line, points=IntSlider(value=9))
+
+
+def test_a_notebook_gets_widget_picture_and_stable_text(panel):
+    bundle = panel._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
+    assert bundle["text/plain"] == repr(panel) == "<Panel: slope=1.0, points=5, marker='o', grid=True>"
+
+
+def test_descriptions_are_words(panel):
+    assert panel.controls["points"].description == "number of points"
+    assert Panel(lambda spatial_atoms: line(), spatial_atoms=IntSlider()).controls["spatial_atoms"].description == (
+        "spatial atoms"
+    )
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="draw is 3; give the function"):
+        Panel(3)
+    with pytest.raises(TypeError, match="control points is a Text; give a slider"):
+        Panel(line, points=Text("5"))

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from stdcf_lib.fold import FoldedTime
+
+sizes = st.tuples(*[st.integers(1, 4)] * 3)
+small = st.tuples(*[st.integers(1, 2)] * 3)
+
+
+def gradients(y, *inputs):
+    return y, *torch.autograd.grad(y.sin().sum(), inputs)
+
+
+@settings(deadline=None, max_examples=25)
+@given(kernel=sizes, stride=small, padding=st.tuples(*[st.integers(0, 2)] * 3), dilation=small, bias=st.booleans())
+def test_a_folded_convolution_is_the_convolution(kernel, stride, padding, dilation, bias):
+    x = torch.randn(2, 3, 7, 8, 9, dtype=torch.float64, requires_grad=True)
+    conv = nn.Conv3d(3, 2, kernel, stride, padding, dilation, bias=bias, dtype=torch.float64)
+    expected = gradients(conv(x), x, *conv.parameters())
+    with FoldedTime():
+        y = conv(x)
+    for a, b in zip(gradients(y, x, *conv.parameters()), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=25)
+@given(kernel=sizes, stride=small, padding=small, extra=st.booleans(), bias=st.booleans())
+def test_a_folded_transposed_convolution_is_the_transposed_convolution(kernel, stride, padding, extra, bias):
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=True)
+    output_padding = tuple(s - 1 if extra else 0 for s in stride)
+    padding = tuple(p if k > 1 else 0 for p, k in zip(padding, kernel, strict=True))
+    conv = nn.ConvTranspose3d(3, 2, kernel, stride, padding, output_padding, bias=bias, dtype=torch.float64)
+    expected = gradients(conv(x), x, *conv.parameters())
+    with FoldedTime():
+        y = conv(x)
+    for a, b in zip(gradients(y, x, *conv.parameters()), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_it_really_runs_two_dimensional_convolutions():
+    with torch.profiler.profile() as profile, FoldedTime():
+        F.conv3d(torch.randn(2, 1, 4, 8, 8), torch.randn(2, 1, 3, 3, 3), padding=1)
+    names = {event.name for event in profile.events()}
+    assert "aten::conv2d" in names and "aten::conv3d" not in names
+
+
+@pytest.mark.parametrize("options", [{"groups": 3}, {"padding": "same"}])
+def test_what_it_does_not_fold_runs_as_it_is(options):
+    x, conv = torch.randn(2, 3, 5, 6, 7), nn.Conv3d(3, 3, 3, **options)
+    with FoldedTime():
+        batched, unbatched = conv(x), conv(x[0])
+    assert torch.equal(batched, conv(x)) and torch.equal(unbatched, conv(x[0]))
