@@ -422,8 +422,8 @@ class _Rank1(nn.Module):
 class Rank1Conv3d(_Rank1):
     """First space, then time (Eq. 3): a 1×kh×kw convolution to C'' middle channels, then kt×1×1.
 
-    Positional and first keyword arguments are those of `torch.nn.Conv3d`, in its order; strides, padding and dilation act along the
-    axes of each factor.
+    Positional and first keyword arguments are those of `torch.nn.Conv3d`, in its order; strides, padding and dilation act
+    along the axes of each factor.
 
     Args:
         middle_channels: C''; `out_channels` by default, as in the paper's tables.

@@ -25,8 +25,9 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
 
     - `parameters`: numbers that can be learned, biases and frozen ones included, shared ones once.
     - `macs`: multiply-accumulate operations of all convolutions and `nn.Linear`, a tap that falls on padding included.
-      Rebuilding W from atoms (`STDCFConv3d.filters`) is left out, as it does not grow with the input: it is C_out · C_in/groups · M·N ·
-      kt·kh·kw a pass, and none at all once a trained network keeps its W. Norms, activations, pools are left out too.
+      Rebuilding W from atoms (`STDCFConv3d.filters`) is left out, as it does not grow with the input: it is
+      C_out · C_in/groups · M·N · kt·kh·kw a pass, and none at
+      all once a trained network keeps its W. Norms, activations, pools are left out too.
     - `stored_bytes`: what autograd keeps from the forward pass for the backward pass: every storage once, parameters and
       buffers left out. It includes the input, where a layer keeps it, and a rebuilt W. It is not the peak: gradients, the
       workspace of a kernel and the optimiser's state come on top.
