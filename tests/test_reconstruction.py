@@ -47,7 +47,7 @@ def test_a_little_training_helps_and_repeats(test_clips):
         return reconstruction.fit(model, test_clips[:640], 2, seed=0, test_clips=test_clips[:100], progress=False)
 
     first, second = once(), once()
-    assert first[1]["train_loss"] < 0.8 * first[0]["train_loss"]
+    assert first[1]["train_loss"] < 0.95 * first[0]["train_loss"]
     assert [row["train_loss"] for row in first] == [row["train_loss"] for row in second]
     assert first[-1]["test_mse"] == second[-1]["test_mse"]
 

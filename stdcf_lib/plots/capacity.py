@@ -117,7 +117,7 @@ def nearest_rank1(
     if not alphas or not all(map(len, alphas.values())):
         raise ValueError("alphas has nothing to draw; give at least one α for each name")
     rng = np.random.default_rng(seed)
-    figure, panels = new_figure(1, len(alphas), width=max(4.8, 2.2 * len(alphas)), height=3.4, sharey=True, squeeze=False)
+    figure, panels = new_figure(1, len(alphas), width=max(4.8, 2.2 * len(alphas)), height=4, sharey=True, squeeze=False)
     arrays = {}
     for axes, (name, given) in zip(panels[0], alphas.items(), strict=True):
         c_out, c_in, k_u, k_t = shape = tuple(given[0].shape)
@@ -134,7 +134,9 @@ def nearest_rank1(
         axes.xaxis.get_major_locator().set_params(integer=True)
         arrays |= {name: errors, f"{name}, random": random}
     panels[0, 0].set_ylabel("relative error of nearest $\\alpha = m\\,n$")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    columns = 3 if len(alphas) > 2 else 1
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    figure.suptitle("The nearest $m\\,n$ keeps $C''$ singular values")
     return Drawing(figure, arrays)
 
 
