@@ -89,7 +89,8 @@ class _STDCF(nn.Module):
             (C_out, C_in/groups, kt, kh, kw); transposed layers have (C_in, C_out/groups, kt, kh, kw), as torch does.
         """
         # Filters are few and outputs many: building them in full precision costs nothing and keeps autocast's rounding to one.
-        with torch.autocast(self.alpha.device.type, enabled=False):
+        device = self.alpha.device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta has no autocast to switch off
             products = torch.einsum("mhw,nt->mnthw", self.psi, self.phi)
             return (self.alpha.flatten(2).flatten(0, 1) @ products.flatten(2).flatten(0, 1)).view(
                 *self.alpha.shape[:2], *self.kernel_size
@@ -232,7 +233,7 @@ class STDCFConv3d(_STDCF):
         temporal_atoms: N. The paper uses 3 for 3 frames.
         atoms: how they start: `"fourier-bessel"` (cosines in time), `"dct"` or `"random"`; see `stdcf_lib.atoms`. [ours]
         evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` runs the three layers above; `"auto"` takes the
-            faster one. They agree to rounding; `"atoms"` keeps about 3.4 times the maps for backward.
+            faster one. They agree to rounding; `"atoms"` keeps many times the maps for backward (`make bench`).
 
     Attributes:
         psi: ψ, (M, kh, kw).  phi: φ, (N, kt).  alpha: α, (C_out, C_in/groups, M, N).  bias: (C_out,) or None.

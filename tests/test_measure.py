@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from stdcf_lib import Rank1Conv3d, STDCFConv3d
+from stdcf_lib.measure import cost
+from stdcf_lib.models import ReconstructionAutoencoder
+
+VOXELS = 8 * 10 * 12
+
+
+def test_a_convolution_costs_its_taps_and_keeps_its_input():
+    counted = cost(nn.Conv3d(3, 4, 3, padding=1), (2, 3, 8, 10, 12))
+    assert counted == (3 * 4 * 27 + 4, 2 * VOXELS * 3 * 4 * 27, 2 * VOXELS * 3 * 4)
+
+
+def test_stdcf_costs_one_convolution_or_three():
+    shape, options = (1, 6, 8, 10, 12), {"kernel_size": 3, "padding": 1}
+    one = cost(STDCFConv3d(6, 4, **options, evaluation="filters"), shape)
+    three = cost(STDCFConv3d(6, 4, **options, evaluation="atoms"), shape)
+    assert one.parameters == three.parameters == 6 * 4 * 15 + 5 * 9 + 3 * 3 + 4
+    assert one.macs == VOXELS * 6 * 4 * 27
+    assert three.macs == VOXELS * (6 * 3 * 3 + 6 * 15 * 9 + 6 * 15 * 4)
+    assert three.stored_bytes > one.stored_bytes
+
+
+def test_rank1_costs_its_two_factors():
+    counted = cost(Rank1Conv3d(6, 4, 3, padding=1, middle_channels=5), (1, 6, 8, 10, 12))
+    assert counted.macs == VOXELS * (6 * 5 * 9 + 5 * 4 * 3)
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("stdcf", 1590), ("rank1", 1248), ("full", 2376)])
+def test_table_a_has_the_independent_counts(kind, weights):
+    biases = 4 + 8 + 4 + 4 + 1
+    assert cost(ReconstructionAutoencoder(kind), (1, 1, 8, 28, 28)).parameters == weights + biases
+
+
+def test_counting_allocates_nothing_and_leaves_the_model_alone():
+    model = nn.Conv3d(3, 64, 7)
+    before = model.weight.clone()
+    assert cost(model, (1000, 3, 64, 1024, 1024)).macs > 10**15  # its input alone would take 0.8 TB
+    assert torch.equal(model.weight, before) and model.weight.device.type == "cpu"
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(TypeError, match="model is function"):
+        cost(lambda x: x, (1,))
+    with pytest.raises(ValueError, match="input_size="):
+        cost(nn.ReLU(), (1, 0))
