@@ -6,6 +6,7 @@ basis in time. All atoms have unit norm, so that coefficients alone set the size
 """
 
 import math
+from functools import cache
 
 import torch
 from scipy.special import jn_zeros, jv
@@ -104,6 +105,7 @@ def _orthonormal(size: int, generator: torch.Generator | None) -> Tensor:
     return (q * r.diagonal().sign()).T.contiguous()  # the sign makes the draw uniform over rotations
 
 
+@cache  # the zeros take long to find, and a network asks for the same grid at every layer
 def _fourier_bessel(height: int, width: int) -> Tensor:
     y = torch.arange(height, dtype=torch.float64) - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
