@@ -72,6 +72,56 @@ def temporal_atoms(size: int, count: int, family: str = "dct", generator: torch.
     return _first("temporal_atoms", count, every, family, f"{size} frame{'s' * (size > 1)}")
 
 
+def stretch(atoms: Tensor, factor: float) -> Tensor:
+    """The same atoms for a finer grid: `factor` times as many frames or pixels over the same part of the scene. [ours]
+
+    An atom of k taps is read as a function over its k frames or pixels, constant over each; that function is stretched,
+    divided by `factor` along each axis, and averaged over the new ones. Its sum stays the same, and so does its answer to the
+    scene: exactly where frames or pixels are repeated an odd number of times, nearly where the scene is smooth. Norms fall,
+    as they must: more taps see the same scene.
+
+    Where dilation leaves gaps between taps, stretching fills them, and `factor` may be any number: for a clip slowed down
+    1.5 times, `layer.swap(phi=stretch(layer.phi, 1.5))`.
+
+    Args:
+        atoms: ψ (M, kh, kw) or φ (N, kt). Every axis but the first is stretched.
+        factor: above 0; below 1 for a coarser grid.
+
+    Returns:
+        The atoms with, along each axis, the fewest taps that cover factor · k and are odd where k is odd, even where k is
+        even, so that their centre stays where it was. Gradients pass.
+
+    Raises:
+        TypeError: atoms that are not a tensor of floats.
+        ValueError: atoms without taps, or a factor that is not a finite number above 0.
+
+    Example:
+        >>> stretch(torch.tensor([[1.0, 0.0, -1.0]]), 2)
+        tensor([[ 0.2500,  0.5000,  0.2500,  0.0000, -0.2500, -0.5000, -0.2500]])
+    """
+    if not isinstance(atoms, Tensor) or not atoms.is_floating_point():
+        given = atoms.dtype if isinstance(atoms, Tensor) else type(atoms).__name__
+        raise TypeError(f"atoms are {given}; give a tensor of floats, (M, kh, kw) or (N, kt)")
+    if atoms.dim() < 2 or not atoms.numel():
+        raise ValueError(f"atoms of shape {tuple(atoms.shape)}: give (M, kh, kw) or (N, kt)")
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise ValueError(f"factor={factor!r}: give a finite number above 0")
+    for axis in range(1, atoms.dim()):
+        shares = _shares(atoms.shape[axis], factor).to(atoms)
+        atoms = torch.movedim(torch.movedim(atoms, axis, -1) @ shares, -1, axis)
+    return atoms
+
+
+def _shares(size: int, factor: float) -> Tensor:
+    """(size, new size): the share of each tap, made `factor` times as wide, that falls on each new one; rows sum to 1."""
+    half = math.ceil(factor * size / 2 - size % 2 / 2 - 1e-9)  # new taps beside the middle one, if there is one
+    new_size = max(2 * half + size % 2, 2 - size % 2)
+    left = (_grid(size)[:, None] - size / 2) * factor
+    new_left = _grid(new_size) - new_size / 2
+    overlap = torch.minimum(left + factor, new_left + 1) - torch.maximum(left, new_left)
+    return overlap.clamp(min=0) / factor
+
+
 def _known(family: str) -> str:
     if family not in FAMILIES:
         raise ValueError(f"atoms={family!r} is not a family of atoms; choose one of {', '.join(map(repr, FAMILIES))}")
@@ -94,21 +144,27 @@ def _first(name: str, count: int, every: Tensor, family: str, place: str) -> Ten
     return every[:count].clone()
 
 
+def _grid(size: int) -> Tensor:
+    # Named, as a user may have set another default device, on which this must not depend.
+    return torch.arange(size, dtype=torch.float64, device="cpu")
+
+
 def _cosines(size: int) -> Tensor:
-    frequency, position = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
+    position = _grid(size)
+    frequency = position[:, None]
     rows = torch.cos(math.pi / size * (position + 0.5) * frequency)
     return rows / rows.norm(dim=1, keepdim=True)
 
 
 def _orthonormal(size: int, generator: torch.Generator | None) -> Tensor:
-    q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
+    q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator, device="cpu"))
     return (q * r.diagonal().sign()).T.contiguous()  # the sign makes the draw uniform over rotations
 
 
 @cache  # the zeros take long to find, and a network asks for the same grid at every layer
 def _fourier_bessel(height: int, width: int) -> Tensor:
-    y = torch.arange(height, dtype=torch.float64) - (height - 1) / 2
-    x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
+    y = _grid(height) - (height - 1) / 2
+    x = _grid(width) - (width - 1) / 2
     y, x = torch.meshgrid(2 * y / height, 2 * x / width, indexing="ij")  # a kernel of size 2L+1 has radius R = L+½
     r, theta = torch.hypot(x, y), torch.atan2(y, x)
     # A function is kept while the *next* zero of its Bessel function stays below the grid's resolution (Zhao & Singer,
@@ -122,7 +178,7 @@ def _fourier_bessel(height: int, width: int) -> Tensor:
         radial = torch.from_numpy(jv(k, (r * zero).numpy())) * (r < 1)
         functions += [radial] if k == 0 else [radial * torch.cos(k * theta), radial * torch.sin(k * theta)]
     # Independent on the disc does not mean independent on a coarse grid (sin 2θ vanishes on 2×2): keep what adds a direction.
-    atoms, directions = [], torch.zeros(0, height * width, dtype=torch.float64)
+    atoms, directions = [], _grid(0).new_zeros(0, height * width)
     for function in functions:
         flat = function.flatten()
         rest = flat - directions.T @ (directions @ flat)

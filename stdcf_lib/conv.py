@@ -61,15 +61,14 @@ class _STDCF(nn.Module):
         evaluation: str,
     ):
         super().__init__()
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype={dtype}: filters are real numbers; give a floating-point dtype such as torch.float32")
+        _check_dtype(dtype)
         if evaluation not in EVALUATIONS:
             raise ValueError(f"evaluation={evaluation!r} is unknown; choose one of {', '.join(map(repr, EVALUATIONS))}")
         kt, kh, kw = _triple("kernel_size", kernel_size, 1)
         self.groups, self.evaluation = groups, evaluation
         psi = make_spatial_atoms((kh, kw), spatial_atoms, atoms)
         phi = make_temporal_atoms(kt, temporal_atoms, atoms)
-        options = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        options = {"device": device or torch.get_default_device(), "dtype": dtype or torch.get_default_dtype()}
         self.psi = nn.Parameter(psi.to(**options))
         self.phi = nn.Parameter(phi.to(**options))
         self.alpha = nn.Parameter(torch.empty(channels[0], channels[1] // groups, spatial_atoms, temporal_atoms, **options))
@@ -124,7 +123,7 @@ class _STDCF(nn.Module):
             ValueError: a dilation below 1, or a padding that would have to be fractional (use `padding="same"`).
         """
         now = self.dilation
-        spatial = now[1:] if spatial is None else (spatial, spatial) if isinstance(spatial, int) else spatial
+        spatial = now[1:] if spatial is None else spatial if isinstance(spatial, Iterable) else (spatial, spatial)
         new = _triple("dilation", (now[0] if temporal is None else temporal, *spatial), 1)
         change = Change(self, dilation=now, padding=self.padding)
         self.padding = self._scaled_padding(self.kernel_size, new)
@@ -145,6 +144,7 @@ class _STDCF(nn.Module):
             The change, to `undo()` or to use in a `with` block.
 
         Raises:
+            TypeError: atoms that are not a tensor.
             ValueError: another number of atoms, or a padding that would have to be fractional (use `padding="same"`).
         """
         new = {"psi": psi, "phi": phi}
@@ -152,7 +152,9 @@ class _STDCF(nn.Module):
             old = getattr(self, name)
             if atoms is None:
                 new[name] = old
-            elif atoms.dim() != old.dim() or len(atoms) != len(old) or not atoms.is_floating_point():
+            elif not isinstance(atoms, Tensor):
+                raise TypeError(f"{name} is {type(atoms).__name__}; give a torch.Tensor")
+            elif atoms.dim() != old.dim() or len(atoms) != len(old) or not atoms.numel() or not atoms.is_floating_point():
                 wanted = f"({len(old)}, {'kh, kw' if name == 'psi' else 'kt'})"
                 raise ValueError(f"{name} of shape {tuple(atoms.shape)}, {atoms.dtype}: give floats of shape {wanted}")
             else:
@@ -204,9 +206,9 @@ class _STDCF(nn.Module):
         fit = joint_decomposition(w, spatial_atoms, temporal_atoms)
         with torch.no_grad():
             for name in ("psi", "phi", "alpha"):
-                getattr(layer, name).copy_(getattr(fit, name))
+                getattr(layer, name).copy_(getattr(fit, name)).requires_grad_(w.requires_grad)
             if conv.bias is not None:
-                layer.bias.copy_(conv.bias)
+                layer.bias.copy_(conv.bias).requires_grad_(conv.bias.requires_grad)
         return layer.train(conv.training)
 
     def extra_repr(self) -> str:
@@ -282,7 +284,7 @@ class STDCFConv3d(_STDCF):
     def from_conv3d(cls, conv: nn.Conv3d, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Self:
         """The layer nearest to a trained `nn.Conv3d` in the least-squares sense; exact at M = kh·kw, N = kt.
 
-        Same options, dtype, device and bias; `conv` is left alone. Filters are fitted by `joint_decomposition`.
+        Same options, dtype, device and bias, frozen where `conv` is; `conv` is left alone. The fit is `joint_decomposition`.
         """
         if not isinstance(conv, nn.Conv3d):
             raise TypeError(f"conv is {type(conv).__name__}; {cls.__name__}.from_conv3d takes a torch.nn.Conv3d")
@@ -357,7 +359,7 @@ class STDCFConvTranspose3d(_STDCF):
         self.stride = _triple("stride", stride, 1)
         self.dilation = _triple("dilation", dilation, 1)
         self.padding = _triple("padding", padding, 0)
-        self.output_padding = _triple("output_padding", output_padding, 0)
+        self.output_padding = _output_padding(output_padding, self.stride, self.dilation)
         _check_padding_mode(padding_mode, ("zeros",))  # as in torch
         self.padding_mode = padding_mode
 
@@ -388,7 +390,7 @@ class STDCFConvTranspose3d(_STDCF):
         maps = maps.view(-1, len(self.phi), *maps.shape[2:])
         maps = F.conv_transpose3d(maps, self.phi[:, None, :, None, None], None, (st, 1, 1), in_time, (et, 0, 0), 1, (dt, 1, 1))
         maps = maps.view(len(x), self.out_channels, *maps.shape[2:])
-        return maps if self.bias is None else maps + self.bias.view(-1, 1, 1, 1)
+        return maps if self.bias is None else maps + self.bias.to(maps.dtype).view(-1, 1, 1, 1)  # autocast lowers maps alone
 
     def _output_padding(self, x: Tensor, output_size: tuple[int, ...]) -> tuple[int, ...]:
         wanted = tuple(output_size)[-3:]
@@ -403,6 +405,8 @@ class STDCFConvTranspose3d(_STDCF):
 class _Rank1(nn.Module):
     def __init__(self, spatial: nn.Module, between: nn.Module | None, temporal: nn.Module):
         super().__init__()
+        if between is not None and not isinstance(between, nn.Module):
+            raise TypeError(f"between={between!r}: give a module, such as torch.nn.ReLU(), or None")
         self.spatial, self.between, self.temporal = spatial, between, temporal
         self.reset_parameters()
 
@@ -435,6 +439,7 @@ class Rank1Conv3d(_Rank1):
         spatial, temporal: the two `nn.Conv3d`.
 
     Raises:
+        TypeError: a `between` that is not a module.
         ValueError: an argument that `torch.nn.Conv3d` would not take.
     """
 
@@ -459,6 +464,7 @@ class Rank1Conv3d(_Rank1):
         kernel, stride = _triple("kernel_size", kernel_size, 1), _triple("stride", stride, 1)
         padding, dilation = _padding(padding, stride), _triple("dilation", dilation, 1)
         _check_padding_mode(padding_mode)
+        _check_dtype(dtype)
         factors = (
             nn.Conv3d(*channels, along(kernel, 1), along(stride, 1), along(padding, 0), along(dilation, 1),
                       groups, with_bias, padding_mode, device, dtype)
@@ -503,8 +509,9 @@ class Rank1ConvTranspose3d(_Rank1):
         middle = _check_middle(in_channels, out_channels, groups, middle_channels)
         kernel, stride = _triple("kernel_size", kernel_size, 1), _triple("stride", stride, 1)
         padding, dilation = _triple("padding", padding, 0), _triple("dilation", dilation, 1)
-        extra = _triple("output_padding", output_padding, 0)
+        extra = _output_padding(output_padding, stride, dilation)
         _check_padding_mode(padding_mode, ("zeros",))
+        _check_dtype(dtype)
         factors = (
             nn.ConvTranspose3d(*channels, along(kernel, 1), along(stride, 1), along(padding, 0), along(extra, 0),
                                groups, with_bias, along(dilation, 1), padding_mode, device, dtype)
@@ -562,6 +569,18 @@ def _padding(padding: Size | str, stride: tuple[int, int, int]) -> str | tuple[i
     if padding == "same" and stride != (1, 1, 1):
         raise ValueError(f"padding='same' keeps the size, stride={stride} changes it; give the padding in numbers")
     return padding
+
+
+def _output_padding(value: Size, stride: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, int, int]:
+    extra = _triple("output_padding", value, 0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(f"output_padding={value}: stay below stride={stride} or dilation={dilation}, whichever is larger")
+    return extra
+
+
+def _check_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype={dtype}: filters are real numbers; give a floating-point dtype such as torch.float32")
 
 
 def _check_padding_mode(mode: str, modes: tuple[str, ...] = PADDING_MODES) -> None:

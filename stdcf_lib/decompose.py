@@ -29,12 +29,15 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
         temporal_atoms: N, 1 to kt.
 
     Returns:
-        ψ (M, kh, kw), φ (N, kt), α (C_out, C_in/groups, M, N) in the dtype of `filters`, and the energy kept.
+        ψ (M, kh, kw), φ (N, kt), α (C_out, C_in/groups, M, N) in the dtype and on the device of `filters`, and the energy kept.
         Exact when M = kh·kw and N = kt.
 
     Raises:
+        TypeError: filters that are not a tensor.
         ValueError: filters that are not a 5-D, finite, real array, or counts out of range.
     """
+    if not isinstance(filters, Tensor):
+        raise TypeError(f"filters is {type(filters).__name__}; give a torch.Tensor")
     if filters.dim() != 5 or not filters.is_floating_point():
         raise ValueError(
             f"filters of shape {tuple(filters.shape)}, {filters.dtype}: give floats (C_out, C_in/groups, kt, kh, kw)"
@@ -43,26 +46,29 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
         raise ValueError("filters contain NaN or infinite values, which no decomposition can fit")
     c_out, c_in, kt, kh, kw = filters.shape
     for name, count, most in (("spatial_atoms", spatial_atoms, kh * kw), ("temporal_atoms", temporal_atoms, kt)):
-        if not 1 <= count <= most:
+        if type(count) is not int or not 1 <= count <= most:
             raise ValueError(f"{name}={count}: kernels of {kt}×{kh}×{kw} have room for 1 to {most}")
 
-    w = filters.detach().to(torch.float64).reshape(c_out * c_in, kt, kh * kw)
+    # On the CPU in float64, which not every device has, so that the answer does not depend on where the filters live.
+    every = filters.detach().to("cpu", torch.float64).reshape(c_out * c_in, kt * kh * kw)
+    # The fit sees inner products of taps alone, and R of W = QR has the same ones in as few rows as a filter has taps.
+    w = torch.linalg.qr(every, mode="r").R.view(-1, kt, kh * kw)
     total = w.square().sum()
     phi = _leading(torch.einsum("ctu,csu->ts", w, w), temporal_atoms)
-    energy = torch.zeros(())
+    energy = 0.0
     for _ in range(1000):
         in_phi = torch.einsum("nt,ctu->cnu", phi, w)
         psi = _leading(torch.einsum("cnu,cnv->uv", in_phi, in_phi), spatial_atoms)
         in_psi = torch.einsum("mu,ctu->ctm", psi, w)
         phi = _leading(torch.einsum("ctm,csm->ts", in_psi, in_psi), temporal_atoms)
-        alpha = torch.einsum("nt,ctm->cmn", phi, in_psi)
-        previous, energy = energy, alpha.square().sum()
+        previous, energy = energy, torch.einsum("nt,ctm->cmn", phi, in_psi).square().sum()
         if energy - previous <= 1e-14 * total:
             break
+    alpha = torch.einsum("mu,nt,ctu->cmn", psi, phi, every.view(-1, kt, kh * kw))
     return JointDecomposition(
-        psi.view(-1, kh, kw).to(filters.dtype),
-        phi.to(filters.dtype),
-        alpha.reshape(c_out, c_in, spatial_atoms, temporal_atoms).to(filters.dtype),
+        psi.view(-1, kh, kw).to(filters),
+        phi.to(filters),
+        alpha.reshape(c_out, c_in, spatial_atoms, temporal_atoms).to(filters),
         min(float(energy / total), 1.0) if total else 1.0,
     )
 

@@ -1,5 +1,6 @@
 """What a network costs: parameters, multiplications, and the memory that training keeps, at any input size."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -52,14 +53,14 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
     if not isinstance(input_size, tuple | list) or any(type(n) is not int or n < 1 for n in input_size):
         raise ValueError(f"input_size={input_size!r}: give the input's shape, batch included, such as (1, 3, 8, 224, 224)")
 
-    state = {
-        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
-        for tensors in (model.named_parameters(), model.named_buffers())
-        for name, tensor in tensors
-    }
+    state = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
+    state |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    own = {tensor.untyped_storage() for tensor in state.values()}
+    # A deep copy takes what its memo holds in place of a copy, so that this one has shapes and no data.
+    # (`torch.func.functional_call` loses the weights of a module that the network holds twice.)
+    shapes = copy.deepcopy(model, state)
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     x = torch.empty(input_size, device="meta", dtype=floats[0] if floats else None)
-    own = {tensor.untyped_storage() for tensor in state.values()}
     kept = set()
 
     def keep(tensor: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
 
     counter = FlopCounterMode(display=False)
     with torch.enable_grad(), counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        torch.func.functional_call(model, state, (x,))
+        shapes(x)
 
     flops = counter.get_flop_counts()
     root = type(model).__name__

@@ -42,6 +42,20 @@ def test_counting_allocates_nothing_and_leaves_the_model_alone():
     assert torch.equal(model.weight, before) and model.weight.device.type == "cpu"
 
 
+def test_a_module_used_twice_costs_twice_and_keeps_its_weights():
+    conv = nn.Conv3d(2, 2, 3, padding=1)
+    weight, before = conv.weight, conv.weight.clone()
+    once, twice = (cost(nn.Sequential(*layers), (1, 2, 4, 5, 6)) for layers in ([conv], [conv, conv]))
+    assert (twice.parameters, twice.macs) == (once.parameters, 2 * once.macs)
+    assert conv.weight is weight and torch.equal(weight, before)
+
+
+def test_statistics_of_a_network_in_training_stay_as_they_are():
+    norm = nn.BatchNorm3d(2)
+    cost(nn.Sequential(nn.Conv3d(1, 2, 3), norm), (1, 1, 4, 5, 6))
+    assert norm.num_batches_tracked == 0 and norm.training
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="model is function"):
         cost(lambda x: x, (1,))

@@ -1,5 +1,7 @@
 """The networks of the paper's tables; the convolution is injected as `kind="full"`, `"rank1"` or `"stdcf"`."""
 
 from stdcf_lib.models.autoencoder import ReconstructionAutoencoder
+from stdcf_lib.models.kth import KTHNet
+from stdcf_lib.models.resnet import VideoResNet, stdcf_r50
 
-__all__ = ["ReconstructionAutoencoder"]
+__all__ = ["KTHNet", "ReconstructionAutoencoder", "VideoResNet", "stdcf_r50"]

@@ -1,0 +1,176 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+from torchvision.models.video import r3d_18
+
+from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
+from stdcf_lib.convert import to_stdcf
+from stdcf_lib.decompose import joint_decomposition
+from stdcf_lib.measure import cost
+
+CLIPS = (1, 3, 4, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return r3d_18(weights=None).eval()
+
+
+@pytest.fixture(scope="module")
+def converted(network):
+    return to_stdcf(network, 5, 2, CLIPS)
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1), nn.ConvTranspose3d(2, 3, (2, 3, 1)))
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_every_spatiotemporal_convolution_of_r3d_18_is_converted_and_nothing_else(network, converted):
+    convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv3d) and m.kernel_size != (1, 1, 1)}
+    assert len(convs) == 17
+    layers = {name: m for name, m in converted[0].named_modules() if isinstance(m, STDCFConv3d)}
+    assert list(layers) == list(convs) == [line.name for line in converted[1]]
+    others = [type(m) for name, m in network.named_modules() if name not in convs]
+    assert [type(m) for name, m in converted[0].named_modules() if name not in layers] == others
+
+
+def test_the_report_adds_up(network, converted):
+    new, report = converted
+    saved = sum(line.parameters_before - line.parameters_after for line in report)
+    assert count(network) - count(new) == saved > 0
+    rest = sum(m.in_channels * m.out_channels for m in network.modules() if type(m) is nn.Conv3d and max(m.kernel_size) == 1)
+    assert rest and cost(network, CLIPS).macs == cost(new, CLIPS).macs
+    shortcuts = 2 * 64 * 128 * 16 * 16 / 4 + 128 * 256 * 8 * 8 / 4 + 256 * 512 * 4 * 4 / 4
+    head = 512 * 400
+    assert sum(line.macs_before for line in report) + shortcuts + head == cost(network, CLIPS).macs
+    for module in (by_atoms := copy.deepcopy(new)).modules():
+        if isinstance(module, STDCFConv3d):
+            module.evaluation = "atoms"
+    assert sum(line.macs_after for line in report) + shortcuts + head == cost(by_atoms, CLIPS).macs
+    line, conv = report[-1], network.layer4[1].conv2[0]
+    assert line[1:3] == (5, 2)
+    assert line.energy == pytest.approx(joint_decomposition(conv.weight, 5, 2).energy, abs=1e-6)
+    assert line[4:6] == (512 * 512 * 27, 512 * 512 * 10 + 5 * 9 + 2 * 3)
+
+
+def test_it_is_exact_with_all_atoms_and_leaves_the_original_alone(network):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    x = torch.rand(CLIPS, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(x)
+        new, report = to_stdcf(network, 49, 3)
+        torch.testing.assert_close(new(x), expected, rtol=1e-5, atol=1e-5)
+        for p in new.parameters():
+            p.zero_()
+        assert torch.equal(network(x), expected)
+    assert [line[1:3] for line in report] == [(49, 3)] + [(9, 3)] * 16
+    assert all(line.energy == pytest.approx(1, abs=1e-9) and line[6:] == (None, None) for line in report)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not new.training
+
+
+def test_more_atoms_keep_more(network):
+    energies = [[line.energy for line in to_stdcf(network.layer1, m, n)[1]] for m, n in ((1, 1), (3, 2), (5, 3))]
+    assert all(0 < a < b < c < 1 for a, b, c in zip(*energies, strict=True))
+
+
+def test_state_survives_a_round_trip():
+    x = torch.rand(1, 2, 4, 5, 5)
+    new, other = (to_stdcf(network, 4, 2)[0] for network in (small(), small().apply(_perturb)))
+    assert not torch.equal(new(x), other(x))
+    other.load_state_dict(new.state_dict())
+    assert torch.equal(new(x), other(x))
+
+
+def _perturb(module):
+    for p in module.parameters(recurse=False):
+        nn.init.normal_(p)
+
+
+def test_a_transposed_convolution_is_converted_and_kernels_of_one_axis_are_not():
+    new, report = to_stdcf(small(), 5, 3, (1, 2, 4, 5, 5))
+    assert [type(m) for m in new] == [STDCFConv3d, nn.ReLU, nn.Conv3d, STDCFConvTranspose3d]
+    assert [line[:3] for line in report] == [("0", 5, 3), ("3", 3, 2)]
+    for kernel in ((1, 3, 3), (3, 1, 1)):
+        with pytest.raises(ValueError, match="Conv3d has nothing to convert"):
+            to_stdcf(nn.Conv3d(2, 2, kernel))
+
+
+def test_a_network_may_be_one_convolution():
+    conv = nn.Conv3d(2, 4, 3, dtype=torch.float64)
+    layer, report = to_stdcf(conv, 9, 3)
+    assert isinstance(layer, STDCFConv3d) and report[0].name == ""
+    torch.testing.assert_close(layer.filters(), conv.weight)
+
+
+def test_a_subclass_that_changes_nothing_is_converted():
+    plain = type("Conv3DSimple", (nn.Conv3d,), {"note": staticmethod(lambda: "as in torchvision")})
+    assert isinstance(to_stdcf(nn.Sequential(plain(2, 4, 3)))[0][0], STDCFConv3d)
+
+
+@pytest.mark.parametrize("name", ["forward", "_conv_forward"])
+def test_a_subclass_that_does_more_is_left_alone_and_named(name):
+    more = type("Scaled", (nn.Conv3d,), {name: lambda self, *x: 2 * getattr(nn.Conv3d, name)(self, *x)})
+    with pytest.warns(UserWarning, match="do more than convolve: 1$"):
+        new, report = to_stdcf(nn.Sequential(nn.Conv3d(2, 4, 3), more(4, 4, 3)))
+    assert len(report) == 1 and type(new[1]) is more
+
+
+@pytest.mark.parametrize(
+    "more", [parametrizations.weight_norm, lambda conv: conv.register_forward_hook(lambda *_: None) and conv]
+)
+def test_weights_and_outputs_that_something_else_governs_are_left_alone(more):
+    with pytest.warns(UserWarning, match="do more than convolve: 0$"):
+        _, report = to_stdcf(nn.Sequential(more(nn.Conv3d(2, 4, 3)), nn.Conv3d(4, 4, 3)))
+    assert [line.name for line in report] == ["1"]
+
+
+def test_what_was_shared_stays_shared():
+    conv, tied = nn.Conv3d(2, 2, 3, padding=1), nn.Conv3d(2, 2, 3, padding=1)
+    tied.weight = conv.weight
+    network = nn.ModuleDict({"a": nn.Sequential(conv, conv), "b": nn.Sequential(conv, tied)})
+    network.forward = lambda x: x
+    new, report = to_stdcf(network)
+    assert new["a"][0] is new["a"][1] is new["b"][0]
+    assert [line.name for line in report] == ["a.0", "b.1"]
+    assert new["b"][1].alpha is new["a"][0].alpha and new["b"][1].bias is not new["a"][0].bias
+
+
+def test_a_layer_used_twice_costs_twice():
+    conv = nn.Conv3d(2, 2, 3, padding=1)
+    once, twice = (to_stdcf(network, input_size=(1, 2, 4, 5, 5))[1][0] for network in (conv, nn.Sequential(conv, conv)))
+    assert (twice.macs_before, twice.macs_after) == (2 * once.macs_before, 2 * once.macs_after)
+    assert twice.parameters_after == once.parameters_after
+
+
+def test_counting_leaves_no_hooks_behind():
+    new, _ = to_stdcf(small(), input_size=(1, 2, 4, 5, 5))
+    assert not any(m._forward_pre_hooks for m in new.modules())
+    assert {m.evaluation for m in new if hasattr(m, "evaluation")} == {"auto"}
+
+
+def test_frozen_layers_stay_frozen():
+    network = small()
+    network[0].requires_grad_(False)
+    new, _ = to_stdcf(network)
+    assert [p.requires_grad for p in new[0].parameters()] == [False] * 4
+    assert all(p.requires_grad for p in new[3].parameters())
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(TypeError, match="network is function"):
+        to_stdcf(lambda x: x)
+    for bad in ({"spatial_atoms": 0}, {"temporal_atoms": 2.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}: ask for at least 1"):
+            to_stdcf(small(), **bad)
+    with pytest.raises(ValueError, match="Linear has nothing to convert"):
+        to_stdcf(nn.Linear(2, 2))
