@@ -1,0 +1,211 @@
+"""Videos: every frame is the right one however it is reached, and a faulty file is refused by name."""
+
+import wave
+
+import av
+import numpy as np
+import pytest
+
+from stdcf_lib.data import video
+from stdcf_lib.data.video import VideoError, decode, decode_gray
+
+REAL = {
+    "R6llTwEh07w.mp4": (303, 256, 340),
+    "WUzgd7C1pWA.mp4": (327, 256, 340),
+    "mmaction2-demo.mp4": (280, 256, 340),
+    "v_SoccerJuggling_g23_c01.avi": (240, 240, 320),
+    # Its header promises 75: packed B-frames leave one packet that shows nothing.
+    "SchoolRulesHowTheyHelpUs_wave_f_nm_np1_ba_med_0.avi": (74, 240, 320),
+}
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_gray_frames_come_whole_and_in_order(tmp_path, write_video, numbers, suffix):
+    frames = decode_gray(write_video(tmp_path / f"clip{suffix}", 40))
+    assert (frames.shape, frames.dtype) == ((40, 120, 160), np.uint8)
+    assert numbers(frames) == list(range(40))
+
+
+def test_gray_spans_black_to_white(tmp_path, write_video):
+    frames = decode_gray(write_video(tmp_path / "clip.avi", 40))
+    assert frames.min() <= 3 and frames.max() >= 252
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_frames_are_found_wherever_decoding_starts(tmp_path, write_video, numbers, suffix, b_frames):
+    path = write_video(tmp_path / f"clip{suffix}", 40, b_frames=b_frames)
+    for start in range(40):
+        assert numbers(decode(path, start, 1)[..., 0]) == [start]
+    assert numbers(decode(path, 3, 5, 7)[..., 0]) == [3, 10, 17, 24, 31]
+    assert numbers(decode(path, 35)[..., 0]) == [35, 36, 37, 38, 39]
+    assert numbers(decode(path, 30, stride=4)[..., 0]) == [30, 34, 38]
+
+
+def test_only_frames_from_the_key_frame_on_are_decoded(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", 60, key_frames_every=10)
+    decoded = []
+    frames = video._frames
+    monkeypatch.setattr(video, "_frames", lambda *args, **kw: (decoded.append(frame) or frame for frame in frames(*args, **kw)))
+    decode(path, 45, 3)
+    assert len(decoded) == 8  # 40 is the key frame, 47 the last one wanted
+
+
+def test_video_of_varying_rate_is_sampled_by_time(tmp_path, write_video, numbers):
+    times = [0, 1, 2, 3, 8, 9, 10, 15, 16, 17]
+    path = write_video(tmp_path / "clip.mkv", len(times), times)
+    with av.open(str(path)) as container:
+        period = float(25 / container.streams.video[0].average_rate)
+    due = [max(i for i, time in enumerate(times) if round(time / period) <= k) for k in range(round(times[-1] / period) + 1)]
+    assert numbers(decode(path)[..., 0]) == due
+    for start in range(len(due)):
+        assert numbers(decode(path, start, 1)[..., 0]) == [due[start]]
+
+
+def test_avi_with_frames_left_out_is_whole(tmp_path, write_video, numbers):
+    path = write_video(tmp_path / "clip.avi", 40, [*range(20), *range(30, 50)])
+    assert numbers(decode_gray(path)) == list(range(40)) == numbers(decode(path)[..., 0])
+    path.write_bytes(path.read_bytes()[:-8000])
+    with pytest.raises(VideoError):
+        decode_gray(path)
+
+
+def test_short_side_is_resized_and_the_aspect_kept(tmp_path, write_video):
+    wide, tall = (write_video(tmp_path / f"{w}.mp4", 2, height=h, width=w) for h, w in ((120, 160), (160, 120)))
+    assert decode(wide, short_side=60).shape == (2, 60, 80, 3)
+    assert decode(tall, short_side=60).shape == (2, 80, 60, 3)
+    assert decode(wide, short_side=50).shape == (2, 50, 67, 3)
+    # Resizing moves no brightness about beyond its neighbours.
+    assert abs(decode(wide, short_side=60).mean() - decode(wide).mean()) < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": -1}, "start must be at least 0, got -1"),
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"stride": 0}, "stride must be at least 1, got 0"),
+        ({"short_side": 0}, "short_side must be at least 1, got 0"),
+    ],
+)
+def test_argument_out_of_range_is_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        decode(tmp_path / "never opened.mp4", **arguments)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+@pytest.mark.parametrize("arguments", [(40,), (38, 3), (30, 4, 4), (400, 1)])
+def test_too_short_a_video_is_named(tmp_path, write_video, suffix, arguments):
+    path = write_video(tmp_path / f"clip{suffix}", 40)
+    with pytest.raises(VideoError, match=r"too short: it ends with frame 39") as raised:
+        decode(path, *arguments)
+    assert str(path) in str(raised.value)
+
+
+def truncated(part):
+    return lambda raw: raw[: int(len(raw) * part)]
+
+
+def overwritten(raw):
+    middle = len(raw) // 2
+    return raw[:middle] + np.random.default_rng(0).bytes(2000) + raw[middle + 2000 :]
+
+
+FAULTS = {
+    "empty": lambda raw: b"",
+    "a web page": lambda raw: b"<!DOCTYPE html>" * 100,
+    "a playlist": lambda raw: b"#EXTM3U\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+    "the header alone": truncated(0.01),
+    "a third": truncated(1 / 3),
+    "all but a tenth": truncated(0.9),
+    "bytes overwritten": overwritten,
+    "zeros from the middle": lambda raw: raw[: len(raw) // 2] + bytes(len(raw) // 2),
+}
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("decoder", [decode_gray, decode])
+def test_faulty_file_is_named(tmp_path, write_video, decoder, fault, suffix):
+    path = write_video(tmp_path / f"clip{suffix}", 40)
+    path.write_bytes(FAULTS[fault](path.read_bytes()))
+    with pytest.raises(VideoError) as raised:
+        decoder(path)
+    assert str(path) in str(raised.value)
+
+
+def payload(path, number):
+    """Where the bytes of a frame of an AVI begin and end in the file."""
+    with av.open(str(path)) as container:
+        packet = list(container.demux(video=0))[number]
+        return packet.pos + 8, packet.pos + 8 + packet.size
+
+
+def test_file_that_ends_within_its_last_frame_is_truncated(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.avi", 40)
+    begin, end = payload(path, 39)
+    path.write_bytes(path.read_bytes()[: (begin + end) // 2])
+    with pytest.raises(VideoError, match="truncated in or after its frame 40"):
+        decode_gray(path)
+
+
+def test_damage_within_a_frame_is_not_hidden(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.avi", 40)
+    begin, end = payload(path, 24)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: begin + 60] + np.random.default_rng(0).bytes(end - begin - 80) + raw[end - 20 :])
+    with pytest.raises(VideoError, match="damaged"):
+        decode_gray(path)
+    assert len(decode(path, 0, 20)) == 20
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".avi"])
+def test_text_is_no_video(tmp_path, suffix):
+    (path := tmp_path / f"readme{suffix}").write_text("To be read, not watched.\n" * 50)
+    with pytest.raises(VideoError, match="readme"):
+        decode_gray(path)
+
+
+def test_sound_alone_is_no_video(tmp_path, write_video):
+    with av.open(str(tmp_path / "sound.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match=r"sound.mkv has no video stream; it has \['audio'\]"):
+        decode(tmp_path / "sound.mkv")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(800))
+    with pytest.raises(VideoError, match=r"sound.wav"):
+        decode(tmp_path / "sound.wav")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.mp4"):
+        decode_gray(tmp_path / "absent.mp4")
+    with pytest.raises(IsADirectoryError):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_videos_are_decoded_whole(user_data, name):
+    assert decode_gray(user_data("video") / name).shape == REAL[name]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_videos_are_the_same_from_wherever_decoding_starts(user_data, name):
+    path, count = user_data("video") / name, REAL[name][0]
+    whole = decode(path, short_side=64)
+    assert len(whole) == count
+    for start in (1, count // 5, count // 2, count - 20):
+        assert (decode(path, start, 5, 4, short_side=64) == whole[start : start + 20 : 4]).all()
+
+
+def test_real_videos_cut_short_are_refused(user_data, tmp_path):
+    for name in REAL:
+        raw = (user_data("video") / name).read_bytes()
+        (path := tmp_path / name).write_bytes(raw[: int(0.9 * len(raw))])
+        with pytest.raises(VideoError, match=name):
+            decode_gray(path)
