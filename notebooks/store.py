@@ -25,6 +25,8 @@ def store(path: Path) -> None:
     Raises CellExecutionError, and leaves the file as it was, if a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
+    # One thread, as under test: sums keep their order, and two cores busy with other things do not stall each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True, "timeout": None}
     client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}, **options)
     client.execute()

@@ -13,7 +13,7 @@ from stdcf_lib import STDCFConv3d
 from stdcf_lib import atoms as families
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.probes import drifting_grating, moving_bar
-from stdcf_lib.plots import capacity, joint_convolution
+from stdcf_lib.plots import capacity, joint_convolution, reconstruction, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
 
 
@@ -185,6 +185,58 @@ def probe() -> Panel:
         temporal_dilation=IntSlider(1, 1, 3),
         probe=Dropdown(options=list(clips)),
         speed=FloatSlider(value=1, min=0, max=2, step=0.25, description="speed, px/frame"),
+    )
+
+
+def mirrors() -> Panel:
+    """Notebook 03: a bouncing digit's path, folded, and straight through the mirrors."""
+    return Panel(
+        tr_mnist.mirrors,
+        speed=FloatSlider(value=3, min=0, max=4, step=0.25, description="speed, px/frame"),
+        direction=IntSlider(20, 0, 345, step=5, description="direction, degrees"),
+        frames=IntSlider(8, 2, 16),
+    )
+
+
+def tr_mnist_clip() -> Panel:
+    """Notebook 03: a clip in the making, at any speed, turn, number of digits and size of frame."""
+
+    def draw(clip: int, speed: float, rotation: int, digits: int, size: int) -> Drawing:
+        return tr_mnist.making(clip, digits, (speed, speed), rotation, size)
+
+    return Panel(
+        draw,
+        clip=IntSlider(3, 0, 20, description="test clip"),
+        speed=FloatSlider(value=2.5, min=0, max=8, step=0.5, description="speed, px/frame"),
+        rotation=IntSlider(45, -90, 90, step=5, description="angular speed, degrees/frame"),
+        digits=IntSlider(2, 1, 4, description="digits in a clip"),
+        size=IntSlider(28, 20, 56, description="size of the frame, pixels"),  # MNIST's ink needs 20
+    )
+
+
+def separability() -> Panel:
+    """Notebook 03: how many space × time products it takes to write down a clip, at any speed and turn."""
+    still = TRMNIST("test", 200, digits=1, speed=(0, 0), rotation=0).clips[:, 0]
+
+    def draw(speed: float, rotation: int, digits: int) -> Drawing:
+        clips = TRMNIST("test", 200, digits=digits, speed=(speed, speed), rotation=rotation).clips[:, 0]
+        return tr_mnist.separability({"still": still, "yours": clips, "unrelated": tr_mnist.unrelated(clips)})
+
+    return Panel(
+        draw,
+        speed=FloatSlider(value=1, min=0, max=8, step=0.25, description="speed, px/frame"),
+        rotation=IntSlider(0, -90, 90, step=5, description="angular speed, degrees/frame"),
+        digits=IntSlider(1, 1, 4, description="digits in a clip"),
+    )
+
+
+def sweep() -> Panel:
+    """Notebook 04: the error of trained networks over M and N, and what the chosen one makes of a test clip."""
+    return Panel(
+        reconstruction.sweep,
+        spatial_atoms=IntSlider(5, 1, 9, description="M, spatial atoms"),
+        temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
+        clip=IntSlider(0, 0, 20, description="test clip"),
     )
 
 

@@ -179,22 +179,24 @@ def render(images: Tensor, box: Tensor, position: Tensor, angle: Tensor, size: i
     _check_images(images)
     (n, height, width), frames = images.shape, len(angle)
     # float64, so that a gray level never hangs on the order of operations of some machine.
-    extent = torch.tensor([height, width], dtype=torch.float64, device=images.device)
+    extent = torch.tensor([width, height], dtype=torch.float64, device=images.device)
     to_centre = (box[:, None, 2:].double() - 1) / 2
     turn = torch.deg2rad(angle.double())
     cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
 
+    # The result has x before y, as grid_sample reads it.
     def turn_back(row: Tensor, column: Tensor) -> Tensor:
-        return torch.stack([row * cos + column * sin, column * cos - row * sin], -1)
+        return torch.stack([column * cos - row * sin, row * cos + column * sin], -1)
 
     # Source pixel of frame pixel p: R⁻¹(p - position - to_centre) + corner + to_centre. The part that is the same
     # for all digits is apart, which leaves one addition per sample.
     pixel = torch.arange(size, dtype=torch.float64, device=images.device)
     centre = position.double() + to_centre
     shared = turn_back(pixel[:, None], pixel)
-    own = (box[:, None, :2] + to_centre)[:, :, None, None] - turn_back(centre[..., :1, None], centre[..., 1:, None])
-    # grid_sample counts from -1 to 1 across the image, x before y.
-    grid = (2 * shared / extent + ((2 * own + 1) / extent - 1)).flip(-1)
+    middle = (box[:, None, :2] + to_centre).flip(-1)[:, :, None, None]
+    own = middle - turn_back(centre[..., :1, None], centre[..., 1:, None])
+    # grid_sample counts from -1 to 1 across the image.
+    grid = 2 * shared / extent + ((2 * own + 1) / extent - 1)
     sampled = grid_sample(images[:, None].double(), grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
     return sampled.round_().to(torch.uint8).view(n, frames, size, size)
 

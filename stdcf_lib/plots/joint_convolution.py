@@ -11,15 +11,19 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter
 from torch import Tensor, nn
 from torch.nn.functional import conv3d
 
 from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.convert import ConvertedLayer
 from stdcf_lib.data.probes import drifting_grating
 from stdcf_lib.decompose import joint_decomposition
+from stdcf_lib.measure import cost
 from stdcf_lib.plots.style import BLUE, VERMILLION, Drawing, new_figure, show_frame, show_signed, styled
 
 STEP = 1.15  # from one frame of a film strip to the next; a frame is one unit wide
+_REPORTED = ("parameters_before", "parameters_after", "energy")  # what `conversion` draws of a report
 
 
 def response_amplitude(
@@ -37,7 +41,12 @@ def response_amplitude(
 
     Returns:
         (C_out,) amplitudes.
+
+    Raises:
+        ValueError: filters of another shape.
     """
+    if filters.dim() != 5 or filters.shape[1] != 1:
+        raise ValueError(f"filters of shape {tuple(filters.shape)}: a grating has one channel; give (C_out, 1, kt, kh, kw)")
     kt, kh, kw = filters.shape[2:]
     grating = {"speed": speed, "direction": direction, "wavelength": wavelength}
     clips = [drifting_grating(dilation * (kt - 1) + 1, max(kh, kw), phase=phase, **grating) for phase in (0, 90)]
@@ -47,17 +56,18 @@ def response_amplitude(
 
 
 def direction_bank(directions: int = 8, frames: int = 5, size: int = 7, wavelength: float = 8.0) -> nn.Conv3d:
-    """A convolution whose channels look for motion at 1 px/frame, in evenly spread directions from 0 on.
+    """A float64 convolution whose channels look for motion at 1 px/frame, in evenly spread directions from 0 on.
 
     Its filters are gratings under a Gaussian window, of unit norm: space-time Gabor filters (Adelson and Bergen, 1985). The
     widths of the window are [ours].
     """
-    t, x = (torch.arange(n) - (n - 1) / 2 for n in (frames, size))
+    t, x = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in (frames, size))
     window = torch.exp(-(x**2 + x[:, None] ** 2) / 8 - t[:, None, None] ** 2 / 4)
     angles = [360 * i / directions for i in range(directions)]
     waves = [2 * drifting_grating(frames, size, direction=angle, wavelength=wavelength) - 1 for angle in angles]
     filters = torch.cat(waves) * window
-    bank = nn.Conv3d(1, directions, (frames, size, size), padding="same", padding_mode="replicate", bias=False)
+    options = {"padding": "same", "padding_mode": "replicate", "bias": False, "dtype": torch.float64}
+    bank = nn.Conv3d(1, directions, (frames, size, size), **options)
     bank.weight.data = filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
     return bank
 
@@ -308,9 +318,15 @@ def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: i
         clip: (1, 1, T, H, W), T odd. Its mean is taken off, so that gray is zero to the filters.
         bank: with channels that look in evenly spread directions from 0 on, such as `direction_bank()`.
         spatial_atoms, temporal_atoms, temporal_dilation: of the converted layer.
+
+    Raises:
+        ValueError: an even number of frames.
     """
+    if clip.shape[2] % 2 == 0:
+        raise ValueError(f"clip of {clip.shape[2]} frames has none in the middle; give an odd number of frames")
     layer = STDCFConv3d.from_conv3d(bank, spatial_atoms, temporal_atoms)
     layer.dilate(temporal=temporal_dilation)
+    clip = clip.to(bank.weight)
     filters, answer = layer.filters()[:, 0], layer(clip - clip.mean())[0]
     kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
     energy = answer.square().mean(dim=(1, 2, 3))
@@ -370,7 +386,44 @@ def energy_kept(banks: Mapping[str, Tensor]) -> Drawing:
         axes.set(yticks=range(kh * kw), yticklabels=range(1, kh * kw + 1))
         axes.grid(False)
     panels[0, 0].set_ylabel("spatial atoms $M$")
+    figure.suptitle("Energy kept by the best $M$ and $N$ atoms")
     return Drawing(figure, arrays)
+
+
+@styled
+def conversion(report: Sequence[ConvertedLayer]) -> Drawing:
+    """Draw the report of `to_stdcf`, a row a layer: parameters before and after, and the energy that its filters keep."""
+    before, after, energy = (np.array([getattr(layer, name) for layer in report]) for name in _REPORTED)
+    rows = np.arange(len(report))
+    figure, (sizes, kept) = new_figure(1, 2, width=9, height=0.9 + 0.24 * len(report), sharey=True, width_ratios=[2, 1])
+    sizes.hlines(rows, before, after, color="0.6")
+    sizes.plot(before, rows, "o", color=BLUE, markerfacecolor="white", label="before")
+    sizes.plot(after, rows, "D", color=VERMILLION, label="after")
+    sizes.set(xscale="log", xlabel="parameters", yticks=rows, yticklabels=[layer.name for layer in report])
+    sizes.set_title(f"Parameters: {before.sum():,} before, {after.sum():,} after")
+    sizes.invert_yaxis()
+    sizes.legend()
+    kept.barh(rows, energy, height=0.5, color=BLUE, zorder=3)
+    kept.set(xlim=(0, 1), xlabel="share of the filters' energy", title="Energy kept")
+    return Drawing(figure, dict(zip(_REPORTED, (before, after, energy), strict=True)))
+
+
+@styled
+def costs(models: Mapping[str, nn.Module], input_size: tuple[int, ...]) -> Drawing:
+    """Draw what models cost, side by side, as `measure.cost` counts it for an input of that shape."""
+    counted = np.array([cost(model, input_size) for model in models.values()])
+    names = {"parameters": "parameters", "macs": "multiply-accumulates", "stored_bytes": "bytes kept for backward"}
+    figure, panels = new_figure(1, len(names), width=9.6, height=0.9 + 0.45 * len(models), sharey=True)
+    for axes, label, values in zip(panels, names.values(), counted.T, strict=True):
+        axes.barh(range(len(models)), values, height=0.6, color=BLUE, zorder=3)
+        for row, value in enumerate(values):
+            axes.text(value, row, f" {value / values[0]:.2f}", va="center")
+        axes.set(yticks=range(len(models)), yticklabels=list(models), xlabel=label, xlim=(0, 1.25 * values.max()))
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.get_major_locator().set_params(nbins=4)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"Numbers beside the bars: relative to {next(iter(models))}")
+    return Drawing(figure, dict(zip(names, counted.T, strict=True)))
 
 
 def _numpy(values: Tensor) -> np.ndarray:
@@ -390,7 +443,10 @@ def _film(
     limit = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
     for k, frame in enumerate(_numpy(frames)):
         image = show_frame(axes, frame) if gray else show_signed(axes, frame, limit)
-        image.set_extent((left + k * step, left + k * step + 1, top + frame.shape[0] / frame.shape[1], top))
+        height = frame.shape[0] / frame.shape[1]
+        image.set_extent((left + k * step, left + k * step + 1, top + height, top))
+        if gray:  # a white clip would melt into the page
+            axes.add_patch(Rectangle((left + k * step, top), 1, height, fill=False, edgecolor="0.5", linewidth=0.5))
 
 
 def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> None:
@@ -411,7 +467,7 @@ def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = Tru
     if numbers:
         for (i, j), value in np.ndenumerate(values):
             text = f"{value:.2f}".replace("-0.00", "0.00")
-            axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < 0.1 * limit else "black")
+            axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < -0.3 * limit else "black")
 
 
 def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = VERMILLION) -> None:
