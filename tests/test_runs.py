@@ -26,9 +26,16 @@ def test_a_checkpoint_goes_when_the_run_is_finished(tmp_path):
     run.save({"model": {"w": torch.ones(2)}}, [{"epoch": 1}])
     state, metrics = run.restore()
     assert torch.equal(state["model"]["w"], torch.ones(2)) and metrics == [{"epoch": 1}]
+    (tmp_path / ".checkpoint.pt.x9").write_text("half")  # what a killed process leaves
     run.finish(nn.Linear(1, 1), metrics)
     assert run.restore() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "weights.safetensors"]
+
+
+def test_metrics_can_be_read_while_a_run_goes_on(tmp_path):
+    run = Run(tmp_path)
+    run.save({}, [{"epoch": 1}])
+    assert run.metrics == [{"epoch": 1}]
 
 
 def test_another_configuration_does_not_overwrite_a_run(tmp_path):
@@ -52,7 +59,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         run.save({"model": 2}, [])
     monkeypatch.undo()
     assert run.restore()[0] == {"model": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
 
 
 def test_a_missing_run_says_how_to_get_it(tmp_path):

@@ -28,6 +28,8 @@ FLOORS = {
     "train": 4,
     "runs": 4,
     "reconstruction": 5,
+    "itsl": 5,
+    "itsl_digits": 5,
     "tempo": 5,
     "plots": 6,
     "explore": 6,
@@ -75,7 +77,7 @@ def trespasses(module: str, source: str) -> set[str]:
 
 
 def test_conda_and_pip_agree():
-    conda_names = {"torch": "pytorch", "playwright": "playwright-python"}
+    conda_names = {"torch": "pytorch", "playwright": "playwright-python", "openTSNE": "opentsne"}
     pip = [Requirement(line) for line in PYPROJECT["dependencies"]]
     pip += [Requirement(line) for extra in PYPROJECT["optional-dependencies"].values() for line in extra]
     expected = {conda_names.get(need.name, need.name): need.specifier for need in pip}

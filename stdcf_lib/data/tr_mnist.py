@@ -74,7 +74,7 @@ class TRMNIST(Dataset):
         speed: tuple[float, float] = (1.0, 4.0),
         rotation: float = 45.0,
         folder: str | Path | None = None,
-        chunk: int = 32,
+        chunk: int = 128,
     ) -> None:
         images, labels = mnist(split, folder)
         clips = _whole("clips", CLIPS[split] if clips is None else clips, least=1)

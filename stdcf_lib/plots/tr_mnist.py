@@ -111,7 +111,7 @@ def ink_boxes(images: Tensor) -> Drawing:
         show_frame(axes, image.numpy(), maximum=255).set_extent((0, 28, 28, 0))
         axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=ORANGE, linewidth=2))
         axes.plot(left + width / 2, top + height / 2, "+", color=VERMILLION, markersize=9, markeredgewidth=2)
-        axes.set_title(f"{height} × {width}")
+        axes.set(xlim=(0, 28), ylim=(28, 0), title=f"{height} × {width}")
     figure.suptitle("The ink box, height × width in pixels, and its centre")
     return Drawing(figure, {"images": images.numpy(), "boxes": boxes.numpy()})
 
@@ -374,7 +374,8 @@ def sampling(image: Tensor, angle: float = 20.0) -> Drawing:
         axes.set_title(f"{mode}, {angle:g}°")
     for mode, look in {"bilinear": {"color": BLUE}, "nearest": {"color": VERMILLION, "linestyle": "--"}}.items():
         panels[2].plot(angles, 100 * ink[mode], label=mode, **look)
-    panels[2].set(xlabel="angle, degrees", ylabel="ink, % of upright", xticks=[0, 45, 90], ylim=(94, 105))
+    swing = 170 * max(np.abs(share - 1).max() for share in ink.values())  # leaves room for the legend
+    panels[2].set(xlabel="angle, degrees", ylabel="ink, % of upright", xticks=[0, 45, 90], ylim=(100 - swing, 100 + swing))
     panels[2].set_title("Nearest flickers")
     panels[2].legend(loc="lower center", ncols=2)
     panels[3].hist(error, np.linspace(-0.5, 0.5, 21), color=BLUE)
@@ -565,7 +566,7 @@ def _turned(image: Tensor, angle: float, mode: str) -> np.ndarray:
 def _slice(axes: Axes, row: Tensor, name: str) -> None:
     frames, width = row.shape
     show_frame(axes, row.numpy(), maximum=255).set_extent((0, width, frames, 0))
-    axes.set(title=name, aspect="auto", xlabel="$x$", yticks=np.linspace(0, frames, 5))
+    axes.set(xlim=(0, width), ylim=(frames, 0), title=name, aspect="auto", xlabel="$x$", yticks=np.linspace(0, frames, 5))
 
 
 def _film(axes: Axes, frames: Tensor, top: float = 0.0) -> None:

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from stdcf_lib import reconstruction
+from stdcf_lib.plots import reconstruction as plots
+from stdcf_lib.reconstruction import FAMILIES, SEEDS, STARTS, kept, trained
+
+
+def last_error(name, seed=0):
+    return kept(name, seed).metrics[-1]["test_mse"]
+
+
+def test_final_errors_are_the_runs():
+    arrays = plots.final_errors().arrays
+    assert set(arrays) == set(FAMILIES)
+    for name in FAMILIES:
+        assert arrays[name].tolist() == [last_error(name, seed) for seed in SEEDS]
+
+
+def test_learning_curves_end_at_the_final_errors():
+    arrays = plots.learning_curves().arrays
+    assert arrays["epoch"].tolist() == list(range(5, 51, 5))
+    assert arrays["stdcf"][2, -1] == last_error("stdcf", 2)
+
+
+def test_error_by_weights_counts_weights_without_biases():
+    arrays = plots.error_by_weights().arrays
+    counts = {name: int(values[0]) for name, values in arrays.items()}
+    # counted by hand from Table A
+    assert (counts["stdcf"], counts["rank1"], counts["full"]) == (1590, 1248, 2376)
+    assert arrays["full"][1:].tolist() == [last_error("full", seed) for seed in SEEDS]
+
+
+def test_starts_are_compared_at_one_epoch():
+    arrays = plots.starts().arrays
+    assert set(arrays) == set(STARTS)
+    assert arrays["full"][0] == next(row["test_mse"] for row in kept("full").metrics if row["epoch"] == 20)
+    assert arrays["stdcf-gaussian"].min() > 5 * arrays["stdcf"].max()
+
+
+def test_dead_channels_are_those_that_never_fire():
+    model, clips = trained("rank1-relu", 4), plots.test_set().clips[:500].float() / 255
+    dead = 0
+    with torch.no_grad():
+        for layer in (model.conv1, model.conv2, model.deconv1, model.deconv2):
+            clips = layer(clips).relu()
+            dead += sum(bool((clips[:, c] == 0).all()) for c in range(clips.shape[1]))
+    assert plots.count_dead("rank1-relu", 4) == dead > 0
+
+
+def test_reconstructions_are_of_the_easiest_median_and_hardest_clip():
+    arrays = plots.reconstructions().arrays
+    mean = np.mean([plots.clip_errors(name) for name in ("rank1", "stdcf", "full")], axis=0)
+    hardest = plots.test_set()[int(mean.argmax())]
+    np.testing.assert_array_equal(arrays["hardest, input"], hardest[0])
+    with torch.no_grad():
+        output = trained("stdcf")(hardest[None])[0, 0]
+    np.testing.assert_allclose(arrays["hardest, stdcf"], output, atol=1e-5)
+
+
+def test_clip_by_clip_and_by_speed_average_to_the_kept_errors():
+    by_clip, by_speed = plots.clip_by_clip(seeds=[0]).arrays, plots.error_by_speed(seeds=[0]).arrays
+    for name in ("rank1", "stdcf"):
+        assert by_clip[name].mean() == pytest.approx(last_error(name), rel=1e-4)
+        assert by_speed[name].mean() == pytest.approx(last_error(name), rel=1e-4)  # ten groups of equal size
+    assert (np.diff(by_speed["speed"]) > 0).all()
+
+
+def test_learned_atoms_are_those_of_the_run():
+    arrays, model = plots.learned_atoms(seed=1).arrays, trained("stdcf", 1)
+    np.testing.assert_array_equal(arrays["deconv2, phi"], model.deconv2.phi.detach())
+    np.testing.assert_array_equal(arrays["start, psi"], FAMILIES["stdcf"].build(1).conv1.psi.detach())
+
+
+def test_sweep_shows_the_chosen_network():
+    drawing = plots.sweep(spatial_atoms=2, temporal_atoms=3, clip=4)
+    assert drawing.arrays["mse"].shape == (3, 9)
+    assert drawing.arrays["mse"][2, 1] == last_error("sweep-M2-N3")
+    with torch.no_grad():
+        output = trained("sweep-M2-N3")(plots.test_set()[4][None])[0, 0]
+    np.testing.assert_allclose(drawing.arrays["output"], output, atol=1e-6)
+
+
+def test_clip_errors_are_the_experiments():
+    expected = reconstruction.errors(trained("full"), plots.test_set().clips[:250])
+    np.testing.assert_allclose(plots.clip_errors("full")[:250], expected, rtol=1e-4)

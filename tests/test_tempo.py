@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from stdcf_lib import tempo
+from stdcf_lib.data.actions import Actions
+from stdcf_lib.models import KTHNet
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return Actions("test", frames=16, actions=("handwaving", "walking"), scenarios=(1,), repetitions=(1,)).clips[:4]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return KTHNet("stdcf").eval()
+
+
+def test_input_is_standardised_and_repetition_changes_nothing(clips):
+    x = tempo.as_input(clips)
+    torch.testing.assert_close(x.mean((1, 2, 3, 4)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std((1, 2, 3, 4), correction=0), torch.ones(4), atol=1e-5, rtol=0)
+    repeated = tempo.as_input(clips.repeat_interleave(3, 2))
+    torch.testing.assert_close(repeated, x.repeat_interleave(3, 2), atol=1e-4, rtol=0)
+    assert tempo.as_input(torch.full((1, 1, 2, 4, 4), 9, dtype=torch.uint8)).abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1", "stdcf"])
+def test_the_exact_way_does_not_see_repetition(kind, clips):
+    torch.manual_seed(0)
+    model = KTHNet(kind).eval()
+    before, slow = tempo.features(model, clips), clips.repeat_interleave(2, 2)
+    with tempo.at_tempo(model, 2.0, "exact"):
+        assert tempo.relative_change(tempo.features(model, slow), before) < 1e-5
+    for way in ("plain", "dilated", "interpolated"):
+        with tempo.at_tempo(model, 2.0, way):
+            assert tempo.relative_change(tempo.features(model, slow), before) > 0.01
+    assert torch.equal(tempo.features(model, clips), before)  # and every way is undone
+
+
+def test_at_tempo_one_every_way_is_the_trained_network(model, clips):
+    before = tempo.features(model, clips)
+    for way in tempo.WAYS:
+        with tempo.at_tempo(model, 1.0, way):
+            torch.testing.assert_close(tempo.features(model, clips), before)
+    with pytest.raises(ValueError, match="way='slow'; choose one of 'plain'"):
+        tempo.at_tempo(model, 2.0, "slow")
+
+
+def test_neighbours_kept():
+    points = torch.arange(12.0)[:, None] ** 1.5  # no two distances are equal
+    assert tempo.neighbours_kept(points, points, count=3) == 1
+    assert tempo.neighbours_kept(points.flip(0), points, count=3) < 0.5
+    assert tempo.neighbours_kept(points.flip(0), points, count=11) == 1  # all others are neighbours
+
+
+def test_relative_change_by_hand():
+    assert tempo.relative_change(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 4.0]])) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("period", [5, 8])
+def test_motion_period_of_a_swinging_bar(period):
+    t = torch.arange(32)
+    place = (10 + 6 * torch.sin(2 * torch.pi * t / period + 0.3)).round().long()
+    clip = torch.zeros(1, 1, 32, 6, 24, dtype=torch.uint8)
+    for k, x in enumerate(place.tolist()):
+        clip[0, 0, k, :, x : x + 3] = 200
+    assert tempo.motion_period(clip).tolist() == [period]
+    with pytest.raises(ValueError, match="4 frames are too short"):
+        tempo.motion_period(clip[:, :, :4])
+
+
+def test_the_guess_is_the_dilation_the_network_is_surest_at(model, clips):
+    slow = clips.repeat_interleave(2, 2)
+    sure = []
+    for dilation in (1, 2, 3):
+        with tempo.at_tempo(model, dilation, "dilated"), torch.no_grad():
+            sure.append(model(tempo.as_input(slow)).softmax(1).amax(1))
+    expected = torch.stack(sure).argmax(0) + 1
+    assert torch.equal(tempo.guess_tempo(model, slow), expected)
+
+
+def test_a_little_training_learns_and_repeats():
+    data = Actions("train", frames=32, size=(24, 32), actions=("handwaving", "walking"), scenarios=(1,), repetitions=(1, 2))
+
+    def once():
+        torch.manual_seed(0)
+        return [row["train_loss"] for row in tempo.fit(KTHNet("stdcf"), 4, data=data, progress=False)]
+
+    losses = once()
+    assert losses[-1] < 0.7 * losses[0] and losses == once()
