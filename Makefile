@@ -35,6 +35,8 @@ runs: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 runs: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 runs: $(READY) ## train again everything kept in runs/ (resumes where it was stopped)
 	$(BIN)/python -m stdcf_lib.reconstruction
+	$(BIN)/python -m stdcf_lib.tempo
+	$(BIN)/python -m stdcf_lib.itsl_digits
 
 bench: $(READY) ## measure speed and memory against peers
 	$(BIN)/python -m benchmarks

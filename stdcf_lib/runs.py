@@ -88,8 +88,12 @@ class Run:
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         self._write_with("weights.safetensors", lambda path: path.write_bytes(save(weights)))
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
-        for aside in self.folder.glob(".*.*.*"):  # of a process that was killed while it wrote
+        for aside in self.folder.rglob(".*.*.*"):  # of a process that was killed while it wrote
             aside.unlink()
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep what was found out about a run beside it, under a file name such as `"tempo.json"`."""
+        self._write_with(name, lambda path: path.write_bytes(content))
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name

@@ -63,9 +63,15 @@ def train(
     scaler = accelerator.scaler if accelerator else None  # of fp16 alone
     states = {"model": bare, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
 
-    def save(**within: float) -> None:
+    def save(**within: Any) -> None:
         if writes:
             run.save({name: part.state_dict() for name, part in states.items() if part is not None} | within, metrics)
+
+    def totals() -> list[float]:
+        """`total` of every process, which all must ask for together."""
+        if accelerator is None or accelerator.num_processes == 1:
+            return [total]
+        return accelerator.gather(torch.tensor([total], dtype=torch.float64, device=accelerator.device)).tolist()
 
     metrics: list[dict[str, float]] = []
     done, total, before = 0, 0.0, 0.0  # batches, sum of losses and seconds of an epoch that was broken off
@@ -76,7 +82,9 @@ def train(
         for name, part in states.items():
             if part is not None:
                 part.load_state_dict(state[name])
-        done, total, before, seen = (state.get(name, 0) for name in ("done", "total", "seconds", "seen"))
+        done, before, seen = (state.get(name, 0) for name in ("done", "seconds", "seen"))
+        if done:
+            total = state["totals"][accelerator.process_index if accelerator else 0]
     if not isinstance(progress, bool):
         progress.initial = progress.n = seen
     epochs_bar = tqdm(total=epochs, initial=len(metrics), unit="epoch", disable=progress is not True)
@@ -106,14 +114,12 @@ def train(
                     if scheduler:
                         scheduler.step()
                     if save_every and steps % save_every == 0:
-                        save(seen=seen, done=done, total=total, seconds=time.perf_counter() - start)
+                        save(seen=seen, done=done, totals=totals(), seconds=time.perf_counter() - start)
                 if not isinstance(progress, bool):
                     progress.set_postfix(loss=f"{total / done:.4g}", memory=f"{memory_bytes() / 2**30:.1f} GiB", refresh=False)
                     progress.update()
-            mean = torch.tensor(total / done, dtype=torch.float64)
-            if accelerator and accelerator.num_processes > 1:
-                mean = accelerator.reduce(mean.float().to(accelerator.device), "mean")
-            row = {"epoch": epoch + 1, "train_loss": mean.item(), "seconds": round(time.perf_counter() - start, 3)}
+            mean = math.fsum(totals()) / (accelerator.num_processes if accelerator else 1) / done
+            row = {"epoch": epoch + 1, "train_loss": mean, "seconds": round(time.perf_counter() - start, 3)}
             if evaluate and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
                 bare.eval()
                 with torch.no_grad():

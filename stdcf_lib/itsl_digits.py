@@ -1,0 +1,183 @@
+"""The ITSL experiment that a laptop can run: digits that turn, and every schedule at the same compute.
+
+`python -m stdcf_lib.itsl_digits` trains everything that `runs/itsl/` keeps and is not there yet.
+"""
+
+import argparse
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from math import fsum
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from stdcf_lib.data.turning import TurningDigits, parts
+from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule
+from stdcf_lib.measure import cost
+from stdcf_lib.models import SmallVideoNet
+from stdcf_lib.reconstruction import digest
+from stdcf_lib.runs import RUNS, Run
+
+FRAMES, SIZE, BATCH_SIZE = 16, 28, 64
+BUDGET = 6.0  # the compute of so many full-size epochs
+FINAL = 0.5  # of it for the last stage; the stages before share the rest
+SEEDS = range(3)
+MINUTES = 5  # a run at BUDGET, one thread on an idle core of an AMD EPYC
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to spend compute. `title` is for figures; `shares` are the compute of each stage, in full-size epochs."""
+
+    title: str
+    stages: tuple[Stage, ...]
+    shares: tuple[float, ...]
+    swap: str = "keep"
+    accumulation: int = 1
+
+    def timed(self) -> list[Stage]:
+        """The stages, with the epochs that their share of the compute buys, counted in multiplications."""
+        model = network()
+        swaps = AtomSwap(model, self.stages[0], self.swap)
+        timed = []
+        for stage, share in zip(self.stages, self.shares, strict=True):
+            swaps.to(stage)
+            macs = cost(model, (1, 1, stage.frames, stage.size, stage.size)).macs
+            timed.append(replace(stage, epochs=share * _full_macs() / macs))
+        return timed
+
+
+def network(seed: int = 0) -> SmallVideoNet:
+    """The network as it is before training."""
+    torch.manual_seed(seed)
+    return SmallVideoNet("stdcf", num_classes=40)
+
+
+@cache
+def _full_macs() -> int:
+    return cost(network(), (1, 1, FRAMES, SIZE, SIZE)).macs
+
+
+def itsl(title: str, swap: str = "keep", freezing: bool = True, final: float = FINAL) -> Plan:
+    """Two iterations of ITSL and the final stage, which has the share `final` of BUDGET."""
+    stages = schedule(2, FRAMES, SIZE)
+    if not freezing:
+        stages = [replace(stage, frozen=None) for stage in stages]
+    each = BUDGET * (1 - FINAL) / 4
+    return Plan(title, tuple(stages), (each,) * 4 + (BUDGET * final,), swap)
+
+
+def direct(title: str, epochs: float = BUDGET, accumulation: int = 1) -> Plan:
+    """Full-size clips from beginning to end."""
+    return Plan(title, (Stage("direct", FRAMES, SIZE),), (epochs,), accumulation=accumulation)
+
+
+# One long cycle of multigrid training (Wu et al., CVPR 2020, Table 1): as clips shrink, batches and the learning rate grow, so
+# that each step costs the same; each shape has as many steps. Their 1/√2 of 28 pixels is 20.
+MULTIGRID = Plan(
+    "multigrid",
+    (
+        Stage("m-1", FRAMES // 4, 20, batch=8),
+        Stage("m-2", FRAMES // 2, 20, batch=4),
+        Stage("m-3", FRAMES // 2, SIZE, batch=2),
+        Stage("m-4", FRAMES, SIZE),
+    ),
+    (BUDGET / 4,) * 4,
+)
+
+PLANS = {
+    "itsl": itsl("ITSL, atoms kept"),
+    "direct": direct("full size, same compute"),
+    "unfrozen": itsl("same stages, nothing frozen", freezing=False),
+    "itsl-dilate": itsl("ITSL, atoms dilated", "dilate"),
+    "itsl-resample": itsl("ITSL, atoms resampled", "resample"),
+    "multigrid": MULTIGRID,
+    "unfrozen-dilate": itsl("nothing frozen, atoms dilated", "dilate", freezing=False),
+    "direct-memory": direct("full size, a quarter of the memory", accumulation=4),
+    "itsl-short": itsl("ITSL, atoms kept, short final", final=FINAL / 3),
+    "itsl-dilate-short": itsl("ITSL, atoms dilated, short final", "dilate", final=FINAL / 3),
+    "direct-epochs": direct("full size, as many epochs as ITSL", BUDGET * (4 * (1 - FINAL) + FINAL)),
+}
+
+
+def trials() -> dict[str, tuple[Plan, int]]:
+    """Name of each kept run → its plan and seed, the most telling first."""
+    return {f"{name}-seed{seed}": (plan, seed) for seed in SEEDS for name, plan in PLANS.items()}
+
+
+def kept(name: str, seed: int = 0) -> Run:
+    """The kept run of a plan, such as `kept("itsl-dilate", seed=1)`."""
+    return Run(RUNS / "itsl" / f"{name}-seed{seed}")
+
+
+def fit(
+    plan: Plan, seed: int, folder: Path, training: TurningDigits, test: TurningDigits, *, progress: bool = True
+) -> list[dict[str, float]]:
+    """Train the network of a seed by a plan and keep it in `folder`: the metrics of `itsl.run`, scored by `accuracy`."""
+    return run(
+        network(seed),
+        plan.timed(),
+        lambda stage: (training, test),
+        folder,
+        Recipe(batch_size=BATCH_SIZE, swap=plan.swap, seed=seed),
+        scores=accuracy,
+        accelerator=Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=plan.accumulation),
+        config={
+            "title": plan.title,
+            "accumulation": plan.accumulation,
+            "training": digest(training.clips),
+            "test": digest(test.clips),
+        },
+        progress=progress,
+    )
+
+
+def accuracy(chances: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Whether the likeliest of the 40 classes is the label, and whether its digit and its motion are."""
+    (digit, motion), (true_digit, true_motion) = parts(chances.argmax(1)), parts(labels)
+    return {
+        "joint": (digit == true_digit) & (motion == true_motion),
+        "digit": digit == true_digit,
+        "motion": motion == true_motion,
+    }
+
+
+def run_trial(name: str) -> str:
+    """Train one of `trials()` in full and keep it; resumes, and does nothing if it is finished."""
+    torch.set_num_threads(1)  # two runs side by side finish sooner than one on two threads, and give the same on any machine
+    plan, seed = trials()[name]
+    kept_run = Run(RUNS / "itsl" / name)
+    if not kept_run.finished:
+        fit(plan, seed, kept_run.folder, TurningDigits("train"), TurningDigits("test"), progress=False)
+    for stage in kept_run.folder.iterdir():
+        if stage.is_dir():  # their metrics are in the run's own, and their weights were on the way
+            shutil.rmtree(stage)
+    last, seconds = kept_run.metrics[-1], fsum(row["seconds"] for row in kept_run.metrics)
+    found = ", ".join(f"{part} {last[f'full_{part}']:.3f}" for part in ("joint", "digit", "motion"))
+    return f"{name}: {found} in {seconds:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train what runs/itsl keeps; finished runs are left alone.")
+    parser.add_argument("names", nargs="*", help="runs to train, such as itsl-seed0; all by default")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - trials().keys()
+    if unknown:
+        parser.error(f"unknown runs {', '.join(sorted(unknown))}; known are {', '.join(trials())}")
+    todo = [name for name in arguments.names or trials() if not Run(RUNS / "itsl" / name).finished]
+    hours = fsum(fsum(trials()[name][0].shares) / BUDGET for name in todo) * MINUTES / 60 / arguments.jobs
+    print(f"{len(todo)} runs to train, {arguments.jobs} at a time: about {hours:.1f} hours on idle cores like an AMD EPYC's")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run_trial, name) for name in todo]):
+            print(done.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

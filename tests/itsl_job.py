@@ -1,0 +1,103 @@
+"""A small ITSL run, to be killed: `python itsl_job.py FOLDER PROCESSES KILL_AFTER...` (run by test_itsl.py).
+
+Each number is an attempt, which is killed (SIGKILL, by itself) when so many clips have been loaded and files renamed; a last
+attempt goes through. The processes of an attempt are forks, so that they need not import everything anew.
+"""
+
+import os
+import signal
+import socket
+import sys
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import Dataset
+
+from stdcf_lib.itsl import Recipe, run, schedule
+from stdcf_lib.models import SmallVideoNet
+
+
+class Clips(Dataset):
+    """Clips whose brightness is their class, with noise drawn anew each time; `tick` is called for each."""
+
+    def __init__(self, count=20, tick=lambda: None):
+        generator = torch.Generator().manual_seed(count)
+        self.labels = torch.randint(3, (count,), generator=generator).tolist()
+        self.clips = torch.rand(count, 1, 4, 8, 8, generator=generator) + torch.tensor(self.labels).view(-1, 1, 1, 1, 1)
+        self.tick = tick
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, index):
+        self.tick()
+        return self.clips[index] + 0.1 * torch.rand(1, 4, 8, 8), self.labels[index]
+
+
+def network(dropout=0.5, normalised=True):
+    torch.manual_seed(0)
+    net = SmallVideoNet(num_classes=3, channels=(2, 3), strides=(1, 2), spatial_atoms=3, temporal_atoms=2)
+    if not normalised:
+        net.layers[1] = net.layers[4] = nn.Identity()
+    net.fc = nn.Sequential(nn.Dropout(dropout), net.fc)
+    return net
+
+
+def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.05, **options):
+    torch.set_num_threads(1)
+    stages = [replace(stage, epochs=1.4) for stage in schedule(2, frames=4, size=8)]
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+    recipe = Recipe(batch_size=4, learning_rate=rate, swap=swap, seed=3)
+    data = Clips(20, tick), Clips(6, tick)
+    return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, save_every=2, progress=False, **options)
+
+
+def attempt(folder, processes, kill_after):
+    """Whether it went through."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            if processes > 1:
+                addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
+                os.environ |= {name: str(value) for name, value in (addresses | {"WORLD_SIZE": processes}).items()}
+            ticks = 0
+
+            def tick(rank=rank):
+                nonlocal ticks
+                ticks += 1
+                if ticks == kill_after and rank == (ticks + 1) % processes:  # now one process, now the other
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            def renamed(*names, replace=os.replace):
+                tick()
+                replace(*names)
+                tick()
+
+            os.replace = renamed
+            fit(network(normalised=processes == 1, dropout=0.5 if processes == 1 else 0.0), folder, tick=tick)
+            os._exit(0)
+        ranks.append(child)
+    dead, status = os.waitpid(-1, 0)
+    if status:  # the others wait for the dead
+        for rank in ranks:
+            if rank != dead:
+                os.kill(rank, signal.SIGKILL)
+    for rank in ranks:
+        if rank != dead:
+            os.waitpid(rank, 0)
+    if status and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        sys.exit("an attempt failed by itself")
+    return status == 0
+
+
+if __name__ == "__main__":
+    folder, processes, *kills = sys.argv[1:]
+    died = [not attempt(folder, int(processes), int(kill)) for kill in kills]
+    print(died)
+    assert attempt(folder, int(processes), 0)

@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from stdcf_lib.models import SmallVideoNet
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1", "stdcf"])
+@pytest.mark.parametrize(("frames", "size"), [(16, 28), (4, 28), (16, 14), (1, 9)])
+def test_one_network_takes_every_stage(kind, frames, size):
+    net = SmallVideoNet(kind).eval()
+    clips = torch.rand(2, 1, frames, size, size)
+    assert net.features(clips).shape == (2, 64) and net(clips).shape == (2, 40)
+
+
+def test_time_never_shrinks_and_space_does_three_times():
+    net = SmallVideoNet("stdcf")
+    assert net.layers(torch.rand(1, 1, 5, 28, 28)).shape == (1, 64, 5, 4, 4)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="num_classes=0: give an integer of at least 1"):
+        SmallVideoNet(num_classes=0)
+    with pytest.raises(ValueError, match="kind"):
+        SmallVideoNet("half")
+    with pytest.raises(ValueError, match=r"clips of shape \(1, 3, 4, 8, 8\): give \(B, 1, T, H, W\)"):
+        SmallVideoNet()(torch.rand(1, 3, 4, 8, 8))

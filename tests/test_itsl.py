@@ -1,0 +1,305 @@
+"""Stages, what they show and freeze, the swaps between them, and runs that are killed or shared.
+
+`itsl_job.py` beside this file is the run that is killed.
+"""
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, top, view
+from stdcf_lib.models import SmallVideoNet
+from stdcf_lib.runs import Run
+
+sys.path.append(str(Path(__file__).parent))
+import itsl_job
+
+FULL = Stage("full", 16, 28)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+# Stages
+
+
+def test_the_schedule_is_the_papers():
+    names = [stage.name for stage in schedule(3, frames=8, size=224)]
+    assert names == ["t-1", "s-1", "t-2", "s-2", "t-3", "s-3", "final"]
+    for stage in schedule(3, frames=8, size=224, epochs=2, final_epochs=5)[:-1]:
+        expected = (8, 112, "spatial") if stage.name.startswith("t") else (2, 224, "temporal")
+        assert (stage.frames, stage.size, stage.frozen, stage.epochs) == (*expected, 2)
+        assert 4 * stage.frames * stage.size**2 == 8 * 224**2
+    assert schedule(1, 8, 224, final_epochs=5)[-1] == Stage("final", 8, 224, None, 5)
+    assert [stage.name for stage in schedule(1, 8, 224, final_epochs=0)] == ["t-1", "s-1"]
+    assert [(s.frames, s.size) for s in schedule(1, 32, 224, reduction=16)][:2] == [(32, 56), (2, 224)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedule(0, 8, 224), "iterations=0: give an integer of at least 1"),
+        (lambda: schedule(1, 8, 224, reduction=3), "reduction=3: give a square, such as 4"),
+        (lambda: schedule(1, 8, 224, reduction=4.0), "reduction=4.0: give a square"),
+        (lambda: schedule(1, 6, 224), "frames=6 and size=224 cannot be reduced by 4: give a multiple of 4 frames"),
+        (lambda: schedule(1, 8, 225), "a multiple of 2 pixels"),
+        (lambda: Stage("x", 0, 8), "frames=0 in stage 'x': give an integer"),
+        (lambda: Stage("x", 8, 8.0), "size=8.0 in stage 'x'"),
+        (lambda: Stage("x", 8, 8, "both"), "frozen='both' in stage 'x': choose 'spatial', 'temporal' or None"),
+        (lambda: Stage("x", 8, 8, None, 0), "epochs=0 in stage 'x': give a number above 0"),
+        (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap' is not a rule; choose one of 'keep', 'dilate', 'resample'"),
+        (lambda: view(torch.zeros(1, 1, 6, 28, 28), Stage("x", 4, 28)), "have no view of 4 frames of 28×28 .stage 'x'."),
+        (lambda: view(torch.zeros(1, 1, 4, 14, 14), Stage("x", 4, 28)), "no smaller"),
+        (lambda: view(torch.zeros(1, 1, 4, 28, 30), Stage("x", 4, 28)), "square frames"),
+    ],
+)
+def test_bad_stages_are_refused_in_words(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Views
+
+
+@pytest.mark.parametrize("stage", [*schedule(1, 16, 28), Stage("m", 8, 20)])
+def test_a_view_shows_the_same_scene_for_the_same_time(stage):
+    """A ramp along an axis says where in the scene, and when, each of its pixels is."""
+    place = (torch.arange(28.0) + 0.5) / 28
+    time = torch.arange(16.0) / 16
+    ramps = torch.stack(torch.broadcast_tensors(time.view(-1, 1, 1), place.view(-1, 1), place))
+    seen = view(ramps[None], stage)[0]
+    assert seen.shape == (3, stage.frames, stage.size, stage.size)
+    expected_place = (torch.arange(stage.size) + 0.5) / stage.size
+    torch.testing.assert_close(seen[0, :, 0, 0], torch.arange(stage.frames) / stage.frames)  # each frame from where it begins
+    torch.testing.assert_close(seen[1, 0, :, 0], expected_place, atol=0.5 / 28, rtol=0)
+    torch.testing.assert_close(seen[2, 0, 0], expected_place, atol=0.5 / 28, rtol=0)
+
+
+def test_a_view_averages_areas_and_keeps_frames_whole():
+    clips = torch.rand(2, 3, 16, 28, 28)
+    small, short = view(clips, Stage("t", 16, 14)), view(clips, Stage("s", 4, 28))
+    torch.testing.assert_close(small, clips.unflatten(3, (14, 2)).unflatten(5, (14, 2)).mean((4, 6)))
+    assert torch.equal(short, clips[:, :, [0, 4, 8, 12]])
+    assert view(clips, FULL) is clips
+
+
+# Atoms
+
+
+def small_net():
+    torch.manual_seed(0)
+    return SmallVideoNet(channels=(2, 3), strides=(1, 2), num_classes=3)
+
+
+def grids(net):
+    return {(layer.kernel_size, layer.padding, layer.dilation) for layer in net.modules() if isinstance(layer, STDCFConv3d)}
+
+
+THREE = (3, 3, 3)
+EXPECTED = {  # kernel, padding, dilation on the grids of t, s and final
+    "keep": [(THREE, (1, 1, 1), (1, 1, 1))] * 3,
+    "dilate": [(THREE, (1, 1, 1), (1, 1, 1)), (THREE, (1, 2, 2), (1, 2, 2)), (THREE, (1, 2, 2), (1, 2, 2))],
+    "resample": [(THREE, (1, 1, 1), (1, 1, 1)), ((1, 5, 5), (0, 2, 2), (1, 1, 1)), ((3, 5, 5), (1, 2, 2), (1, 1, 1))],
+}
+
+
+@pytest.mark.parametrize("rule", EXPECTED)
+def test_atoms_fit_the_grid(rule):
+    net, stages = small_net(), schedule(2, 16, 28)
+    swaps = AtomSwap(net, stages[0], rule)
+    for stage, expected in zip(stages, [*EXPECTED[rule][:2] * 2, EXPECTED[rule][2]], strict=True):
+        swaps.to(stage)
+        assert grids(net) == {expected}
+        assert net(torch.rand(1, 1, stage.frames, stage.size, stage.size)).shape == (1, 3)
+        for layer in swaps.layers:
+            trains = (layer.psi.requires_grad, layer.phi.requires_grad, layer.alpha.requires_grad)
+            assert trains == (stage.frozen != "spatial", stage.frozen != "temporal", True)
+
+
+def test_frozen_atoms_come_back_as_they_were():
+    net, stages = small_net(), schedule(2, 16, 28)
+    swaps = AtomSwap(net, stages[0], "resample")
+    learned = {}
+    for stage in stages:
+        swaps.to(stage)
+        layer = swaps.layers[1]
+        if stage.name in ("t-2", "final"):
+            assert torch.equal(layer.phi, learned["phi"])
+        if stage.name in ("s-2", "final"):
+            assert torch.equal(layer.psi, learned["psi"])
+        with torch.no_grad():  # as training would
+            for name, axis in (("psi", "spatial"), ("phi", "temporal")):
+                if stage.frozen != axis:
+                    getattr(layer, name).add_(torch.rand_like(getattr(layer, name)))
+                    learned[name] = getattr(layer, name).clone()
+
+
+def test_resampled_atoms_answer_to_the_same_scene():
+    """A smooth scene at twice the resolution: the layer says of each place what it said before, dilated or resampled."""
+    wave = torch.sin(torch.linspace(0, 3, 56))
+    fine = (wave[:, None] * wave.flip(0))[None, None, None].expand(1, 1, 4, 56, 56)
+    coarse_stage, fine_stage = Stage("t", 4, 28), Stage("s", 4, 56)
+    difference = {}
+    for rule in ("keep", "dilate", "resample"):
+        torch.manual_seed(0)
+        layer = STDCFConv3d(1, 4, 3, padding=1)
+        swaps = AtomSwap(layer, coarse_stage, rule)
+        expected = layer(view(fine, coarse_stage))[..., 3:-3, 3:-3]
+        swaps.to(fine_stage)
+        found = view(layer(fine), coarse_stage)[..., 3:-3, 3:-3]
+        difference[rule] = ((found - expected).norm() / expected.norm()).item()
+    assert difference["dilate"] < 0.1 and difference["resample"] < 0.1
+
+
+@pytest.mark.parametrize(("frozen", "atoms"), [("spatial", "psi"), ("temporal", "phi"), (None, "nothing")])
+def test_frozen_atoms_never_change_and_all_else_does(tmp_path, frozen, atoms):
+    net = small_net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    stage = Stage("only", 4, 8, frozen, 2.0)
+    data = itsl_job.Clips(16), itsl_job.Clips(4)
+    run(net, [stage], lambda _: data, tmp_path, Recipe(batch_size=4, weight_decay=0.1), progress=False)
+    for name, tensor in net.state_dict().items():
+        same = tensor.numpy().tobytes() == before[name].numpy().tobytes()
+        assert same == name.endswith(atoms), name
+
+
+def test_decay_spares_atoms_norms_and_biases():
+    net = small_net()
+    groups = Recipe(weight_decay=0.5).optimizer(net, Stage("x", 4, 8, batch=8), 100)[0].param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    named = {name for name, p in net.named_parameters() if id(p) in decayed}
+    assert named == {"layers.0.alpha", "layers.3.alpha", "fc.weight"}
+    assert {group["initial_lr"] for group in groups} == {0.8}  # 8 times the batch, 8 times the rate
+
+
+def test_the_rate_warms_up_and_falls_to_nothing():
+    optimizer, scheduler = Recipe(learning_rate=1.0).optimizer(small_net(), Stage("x", 4, 8), 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == rates[5] == 1.0 and rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+
+
+# Runs
+
+
+def test_a_run_explains_itself_and_is_not_repeated(tmp_path):
+    net = itsl_job.network()
+    rows = itsl_job.fit(net, tmp_path)
+    kept = Run(tmp_path)
+    assert kept.metrics == rows and kept.config["swap"] == "resample" and kept.config["seed"] == 3
+    assert [stage["name"] for stage in kept.config["stages"]] == ["t-1", "s-1", "t-2", "s-2", "final"]
+    assert {"torch", "device", "processes", "commit"} <= kept.config["machine"].keys()
+    assert any("STDCFConv3d" in line for line in kept.config["network"])
+    assert [(row["stage"], row["epoch"]) for row in rows] == [(s["name"], e) for s in kept.config["stages"] for e in (1, 2)]
+    for row in rows[1::2]:  # 1.4 epochs of 5 steps
+        assert row["steps"] == 7 and row["stored_bytes"] > 0 and 0 <= row["full_top1"] <= 1 and row["full_top5"] == 1
+    assert rows[-1]["full_top1"] == rows[-1]["top1"]
+    assert 3 < rows[-1]["macs"] / rows[1]["macs"] < 12
+    assert all(torch.equal(kept.weights[name], tensor) for name, tensor in net.state_dict().items())
+
+    again = itsl_job.network()
+
+    def forbidden():
+        raise AssertionError("it trained again")
+
+    assert itsl_job.fit(again, tmp_path, tick=lambda: None) == rows
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), net.state_dict().values(), strict=True))
+    with pytest.raises(ValueError, match=r"holds another run .*'swap': 'resample'"):
+        itsl_job.fit(itsl_job.network(), tmp_path, swap="keep")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, processes):
+    chance = random.Random(processes)
+    # An unbroken run has some 400 ticks; after a few kills at random the rest goes through.
+    kills = [chance.randrange(2, 60) for _ in range(8 if processes == 1 else 3)]
+    command = [sys.executable, itsl_job.__file__]
+    together = [
+        subprocess.Popen([*command, tmp_path / name, str(processes), *map(str, numbers)], stdout=subprocess.PIPE, text=True)
+        for name, numbers in (("unbroken", []), ("killed", kills))
+    ]
+    answers = [job.communicate()[0] for job in together]
+    assert [job.returncode for job in together] == [0, 0]
+    assert "True" in answers[1] and "False" not in answers[1]
+    unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
+    assert all(torch.equal(tensor, killed.weights[name]) for name, tensor in unbroken.weights.items())
+    a, b = ([{**row, "seconds": 0} for row in one.metrics] for one in (unbroken, killed))
+    assert a == b
+    assert not list((tmp_path / "killed").rglob(".*")) and not list((tmp_path / "killed").rglob("checkpoint.pt"))
+    if processes == 2:  # as one process does, or one that accumulates; without BN, whose statistics are each one's own
+        for name, accumulation in (("one", 1), ("accumulated", 2)):
+            itsl_job.fit(itsl_job.network(0.0, normalised=False), tmp_path / name, accumulation=accumulation)
+            for key, tensor in unbroken.weights.items():
+                torch.testing.assert_close(Run(tmp_path / name).weights[key], tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": []}, r"stages=\[\]: give at least one"),
+        ({"stages": [FULL, FULL]}, "each with a name of its own"),
+        ({"recipe": Recipe(batch_size=64)}, "stage 'full' has no step to make: 1.0 epochs of 20 clips, 64 a batch"),
+        ({"recipe": Recipe(batch_size=4, swap="no")}, "swap='no' is not a rule"),
+    ],
+)
+def test_bad_runs_are_refused_in_words(tmp_path, options, message):
+    options = {"stages": [FULL], "recipe": Recipe(batch_size=4)} | options
+    data = itsl_job.Clips(20), itsl_job.Clips(4)
+    with pytest.raises(ValueError, match=message):
+        run(small_net(), data=lambda _: data, folder=tmp_path, progress=False, **options)
+
+
+def test_batches_that_cannot_be_shared_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size=4 cannot be shared by 3"):
+        itsl_job.fit(itsl_job.network(), tmp_path, accumulation=3)
+
+
+def test_views_of_a_test_clip_are_averaged(tmp_path):
+    class Views(itsl_job.Clips):
+        def __getitem__(self, index):
+            return torch.stack([self.clips[index], 1 - self.clips[index]]), self.labels[index]
+
+    seen = []
+
+    def scores(chances, labels):
+        seen.append(chances)
+        return top(chances, labels)
+
+    net, test = small_net(), Views(6)
+    data = itsl_job.Clips(20), test
+    run(net, [Stage("only", 4, 8)], lambda _: data, tmp_path, Recipe(batch_size=4), scores=scores, progress=False)
+    net.eval()
+    with torch.no_grad():
+        expected = torch.stack([net(torch.stack([c, 1 - c])).softmax(1).mean(0) for c in test.clips])
+    torch.testing.assert_close(torch.cat(seen), expected)
+
+
+def test_top_scores():
+    logits = torch.tensor([[3.0, 2, 1, 0, -1, -2, -3]] * 3)
+    scored = top(logits, torch.tensor([0, 4, 6]))
+    assert scored["top1"].tolist() == [True, False, False] and scored["top5"].tolist() == [True, True, False]
+
+
+def test_the_network_itself_is_left_alone_by_its_evaluation_at_full_size(tmp_path):
+    net = itsl_job.network()
+    stages = schedule(1, 4, 8, final_epochs=0)
+    run(net, [replace(stages[0], epochs=1)], lambda _: (itsl_job.Clips(20), itsl_job.Clips(6)), tmp_path / "a", Recipe(4))
+    one = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net = itsl_job.network()
+    run(net, [replace(stages[0], epochs=1)], lambda _: (itsl_job.Clips(20), itsl_job.Clips(6)), tmp_path / "b", Recipe(4))
+    assert all(torch.equal(tensor, one[name]) for name, tensor in net.state_dict().items())
