@@ -1,12 +1,14 @@
-"""Video files into arrays: the one place that decodes, with PyAV (FFmpeg). AVI, MP4, QuickTime, Matroska and WebM."""
+"""Video into arrays, the one place that decodes: AVI, MP4, QuickTime, Matroska and WebM by PyAV (FFmpeg); folders of JPEGs."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
+from PIL import Image
 
 # Without a list FFmpeg takes a text file for a video of text, and follows a playlist to other files and hosts.
 CONTAINERS = "avi,mov,matroska"
@@ -33,7 +35,12 @@ def decode_gray(path: str | Path) -> np.ndarray:
 
 
 def decode(
-    path: str | Path, start: int = 0, frames: int | None = None, stride: int = 1, short_side: int | None = None
+    path: str | Path,
+    start: int = 0,
+    frames: int | None = None,
+    stride: int = 1,
+    short_side: int | None = None,
+    hold: bool = False,
 ) -> np.ndarray:
     """Frames start, start + stride, … of a video in RGB: uint8 (frames, H, W, 3).
 
@@ -47,9 +54,10 @@ def decode(
     stride: in frames, at least 1.
     short_side: pixels of the shorter side after resizing at the same aspect ratio (bilinear over the area that a
         pixel covers); None for the size in the file.
+    hold: whether a video that ends before the last frame asked for goes on showing its own last one.
 
     Raises VideoError as `decode_gray` does (but a fault outside the frames needed goes unseen), and where the video
-    ends before the last frame asked for; ValueError for an argument out of range.
+    ends before the last frame asked for, or if it is to hold, before the first; ValueError for an argument out of range.
     """
     if start < 0:
         raise ValueError(f"start must be at least 0, got {start}")
@@ -68,10 +76,60 @@ def decode(
             if len(chosen) == frames:
                 break
             shown = frame
+        if hold and chosen and frames is not None:
+            while len(chosen) < frames:
+                chosen.append(shown.to_ndarray(format="rgb24", interpolation="BILINEAR", **size))
     if not chosen or (frames is not None and len(chosen) < frames):
         wanted = start if frames is None else start + stride * (frames - 1)
         raise VideoError(f"{path} is too short: it ends with frame {last}, counted from 0, and frame {wanted} is asked for")
     return np.stack(chosen)
+
+
+def frame_count(path: str | Path) -> int:
+    """How many frames a video promises, without decoding it: by its header, or by its duration and rate.
+
+    Raises VideoError for a file that is no video or says neither; FileNotFoundError for a missing one.
+    """
+    with _open(path) as video:
+        stream, container = video.stream, video.container
+        if stream.frames:
+            return stream.frames
+        if container.duration and stream.average_rate:
+            return max(1, round(container.duration / av.time_base * stream.average_rate))
+        raise VideoError(f"{path} says neither how many frames it has nor how long it is")
+
+
+def jpeg_count(folder: str | Path) -> int:
+    """How many frames a folder of `00001.jpg`, `00002.jpg`, … has. Raises VideoError if none, or if it is no folder."""
+    count = sum(name.endswith(".jpg") for name in os.listdir(folder)) if os.path.isdir(folder) else 0
+    if not count:
+        raise VideoError(f"{folder} is no folder with frames 00001.jpg, 00002.jpg, …")
+    return count
+
+
+def decode_jpegs(folder: str | Path, numbers: Sequence[int], short_side: int | None = None) -> np.ndarray:
+    """Frames of a folder of `00001.jpg`, `00002.jpg`, … in RGB: uint8 (frames, H, W, 3).
+
+    numbers: which, counted from 0.
+    short_side: as for `decode`.
+
+    Raises VideoError for a frame that is missing, damaged, or of another size than the first; it names the file.
+    """
+    frames: list[np.ndarray] = []
+    for number in numbers:
+        path = Path(folder, f"{number + 1:05d}.jpg")
+        try:
+            with Image.open(path, formats=["JPEG"]) as opened:
+                image = opened.convert("RGB")
+        except (OSError, SyntaxError) as error:  # Pillow raises either for a damaged file
+            raise VideoError(f"{path} is missing, or no whole JPEG: {error}") from error
+        if short_side is not None:
+            scale = short_side / min(image.size)
+            image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+        frames.append(np.asarray(image))
+        if frames[-1].shape != frames[0].shape:
+            raise VideoError(f"{path} is of another size than the frames before it")
+    return np.stack(frames)
 
 
 @contextmanager

@@ -1,0 +1,360 @@
+"""Kinetics and Something-Something: the frames that were meant, the same for every stage, and no file that can stop a run."""
+
+import logging
+import shutil
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from stdcf_lib.data import footage
+from stdcf_lib.data.footage import MEAN, STD, TooManyFaultyFiles, path_label_list
+from stdcf_lib.data.kinetics import Kinetics, kinetics_csv
+from stdcf_lib.data.something import SomethingV1, something_csv
+from stdcf_lib.data.video import VideoError, decode, decode_jpegs, frame_count, jpeg_count
+
+WIDE = {"height": 120, "width": 160}
+
+
+def gray(clips):
+    """Normalised (…, 3, T, S, S) → uint8 (T, S, S) of the first channel."""
+    x = clips[..., 0, :, :, :] * STD[0] + MEAN[0]
+    return (x * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+@pytest.fixture
+def videos(tmp_path, write_video):
+    """Six videos of 40 frames in two classes, their CSV and the same as a list of paths."""
+    rows, paths = ["label,youtube_id,time_start,time_end,split,is_cc"], []
+    for i in range(6):
+        label = ["air drumming", '"yoga, slow"'][i % 2]
+        folder = label.strip('"').replace(" ", "_") if i < 4 else label.strip('"')
+        path = write_video(tmp_path / "videos" / folder / f"id-{i}_{i:06d}_{i + 10:06d}.mp4", 40, first=100 * i, **WIDE)
+        rows.append(f"{label},id-{i},{i},{i + 10},train,0")
+        paths.append(f"{folder}/{path.name} {i % 2}")
+    (tmp_path / "train.csv").write_text("\r\n".join(rows) + "\r\n")
+    (tmp_path / "train.txt").write_text("\n".join(paths) + "\n")
+    return tmp_path
+
+
+def kinetics(root, **options):
+    options = {"training": True, "frames": 4, "stride": 2, "size": 96} | options
+    return Kinetics(root / options.pop("annotation", "train.csv"), root / "videos", **options)
+
+
+def test_csv_and_list_name_the_same_videos(videos):
+    data, listed = kinetics(videos), kinetics(videos, annotation="train.txt")
+    assert data.samples == listed.samples and len(data) == 6 and data.missing == []
+    assert [label for _, label in data.samples] == [0, 1] * 3
+
+
+def test_a_training_clip_is_a_run_of_strided_frames_anywhere(videos, numbers):
+    data = kinetics(videos, size=112)
+    starts = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        clip, label = data[4]
+        assert clip.shape == (3, 4, 112, 112) and clip.dtype == torch.float32 and label == 0
+        bits = gray(clip)[:, 56] > 127
+        starts.add(bits.tobytes())
+    assert len(starts) > 30  # place in the video, place in the frame, mirroring
+
+
+def test_the_right_frames_are_decoded(videos, numbers, monkeypatch):
+    asked = []
+    monkeypatch.setattr("stdcf_lib.data.kinetics.decode", lambda *a, **k: asked.append(a[1:]) or decode(*a, **k))
+    data = kinetics(videos)
+    for seed in range(200):
+        torch.manual_seed(seed)
+        data[1]
+    starts, frames, strides, sides = map(set, zip(*asked, strict=True))
+    assert (frames, strides) == ({4}, {2})
+    assert min(starts) == 0 and max(starts) == 40 - 8 and len(starts) > 25
+    assert min(sides) == round(96 * 256 / 224) and max(sides) == round(96 * 320 / 224)
+
+
+def test_views_cover_the_video_and_the_frame(videos, numbers):
+    data = kinetics(videos, training=False, views=(3, 3), size=96, stride=4)
+    clips, label = data[2]
+    assert clips.shape == (9, 3, 4, 96, 96) and label == 0
+    whole = decode(data.samples[2][0], short_side=round(96 * 256 / 224))
+    height, width = whole.shape[1:3]
+    for i, start in enumerate((0, 12, 24)):
+        for j, left in enumerate((0, round((width - 96) / 2), width - 96)):
+            top = round((height - 96) / 2)
+            expected = whole[start : start + 16 : 4, top : top + 96, left : left + 96, 0]
+            np.testing.assert_allclose(gray(clips[3 * i + j]).astype(int), expected, atol=1)
+    assert kinetics(videos, training=False, views=(1, 1))[0][0].shape == (3, 4, 96, 96)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_stages_see_the_same_time_and_the_same_scene(videos, training):
+    full = kinetics(videos, training=training, views=(2, 3), frames=8)
+    short, small = full.reduced(2, 96), full.reduced(8, 48)
+    for seed in range(5):
+        seen = []
+        for data in (full, short, small):
+            torch.manual_seed(seed)
+            seen.append(data[seed][0])
+        whole, fewer, coarser = seen
+        torch.testing.assert_close(fewer, whole[..., ::4, :, :])
+        halved = torch.nn.functional.avg_pool3d(whole.reshape(-1, 1, *whole.shape[-3:]), (1, 2, 2)).reshape(coarser.shape)
+        assert (coarser - halved).abs().mean() < 0.1  # of a range of over 4
+    with pytest.raises(ValueError, match="8 frames of 96² cannot be shown as 3 of 96²"):
+        full.reduced(3, 96)
+
+
+def test_a_video_that_is_too_short_holds_its_last_frame(tmp_path, write_video, numbers):
+    path = write_video(tmp_path / "short.mp4", 5, **WIDE)
+    (tmp_path / "list.txt").write_text("short.mp4 0\n")
+    clip, _ = Kinetics(tmp_path / "list.txt", tmp_path, training=False, frames=4, stride=2, size=105, views=(1, 1))[0]
+    assert clip.shape == (3, 4, 105, 105)
+    assert numbers(decode(path, 0, 4, 2, hold=True)[..., 0]) == [0, 2, 4, 4]
+    with pytest.raises(VideoError, match="too short"):
+        decode(path, 5, 4, 2, hold=True)
+    assert frame_count(path) == 5
+
+
+# Faults
+
+FAULTS = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("moved to another place\n" * 99),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 20]),
+    "vanished": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def sound_alone(path):
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+FAULTS["sound alone"] = sound_alone
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_file_is_named_once_and_replaced(videos, caplog, fault):
+    data = kinetics(videos, max_faulty=0.2)
+    path = data.samples[3][0]
+    FAULTS[fault](path)
+    with caplog.at_level(logging.WARNING):
+        for seed in range(4):
+            torch.manual_seed(seed)
+            clip, _ = data[3]
+            assert clip.std() > 0.1
+    assert [record.getMessage().count(path.name) > 0 for record in caplog.records] == [True]
+    assert data.faulty == [str(path)] == data.reduced(2, 96).faulty
+
+
+def test_a_replacement_does_not_depend_on_when_the_fault_was_met(videos):
+    first = kinetics(videos, max_faulty=0.5)
+    first.samples[3][0].write_bytes(b"")
+    torch.manual_seed(5)
+    clip, label = first[3]
+    torch.manual_seed(5)
+    again, same = first[3]
+    assert torch.equal(clip, again) and label == same
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_faulty_files_stop_the_run_with_a_list(videos, workers):
+    data = kinetics(videos, max_faulty=0.4)
+    for i in (0, 2, 5):
+        data.samples[i][0].write_bytes(b"")
+    with pytest.raises(TooManyFaultyFiles, match=r"3 of 6 files could not be read, more than max_faulty=0.4") as raised:
+        for _ in range(3):
+            list(DataLoader(data, batch_size=1, num_workers=workers))
+    assert all(data.samples[i][0].name in str(raised.value) for i in (0, 2, 5))
+
+
+def test_workers_share_what_they_have_met(videos):
+    data = kinetics(videos, max_faulty=0.5)
+    data.samples[1][0].unlink()
+    batches = list(DataLoader(data, batch_size=2, num_workers=2))
+    assert sum(len(labels) for _, labels in batches) == 6
+    assert data.faulty == [str(data.samples[1][0])]
+
+
+def test_missing_videos_are_named_and_the_rest_will_do(videos, caplog):
+    shutil.rmtree(videos / "videos" / "air drumming")
+    data = kinetics(videos)
+    assert len(data) == 5 and [path.endswith("id-4_000004_000014.mp4") for path in data.missing] == [True]
+    assert "1 of 6 are missing" in caplog.text
+    shutil.rmtree(videos / "videos")
+    with pytest.raises(ValueError, match="there are no samples"):
+        kinetics(videos)
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("label,youtube_id\nyoga,x\n", "has no column time_end, time_start"),
+        ("label,youtube_id,time_start,time_end\nyoga,x,one,2\n", "line 2 of .* has no whole seconds"),
+        ("label,youtube_id,time_start,time_end\nyoga,x,1,2\nchess,x,1,2\n", "line 3 of .* has the label 'chess'"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        kinetics_csv(tmp_path / "list.csv", tmp_path, ["yoga"])
+
+
+def test_a_list_of_paths_may_hold_spaces_and_no_nonsense(tmp_path):
+    (tmp_path / "list.txt").write_text("\ufeffa b/c d.mp4 12\r\n\r\ne.mp4 0\r\n", encoding="utf-8")
+    assert path_label_list(tmp_path / "list.txt", tmp_path) == [(tmp_path / "a b/c d.mp4", 12), (tmp_path / "e.mp4", 0)]
+    (tmp_path / "list.txt").write_text("a.mp4 1\nb.mp4 x\n")
+    with pytest.raises(ValueError, match=r"line 2 of .* is 'b\.mp4 x'"):
+        path_label_list(tmp_path / "list.txt", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stride": 0}, "stride must be"),
+        ({"frames": 0}, "frames must be"),
+        ({"views": (1, 2)}, "with 1 or 3 crops"),
+        ({"max_faulty": 2}, "max_faulty must be a share"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(videos, options, message):
+    with pytest.raises(ValueError, match=message):
+        kinetics(videos, **options)
+
+
+def test_the_official_kinetics_list_is_read(user_data):
+    labels = user_data("video") / "labels"
+    names = (labels / "kinetics400.txt").read_text().splitlines()
+    samples = kinetics_csv(labels / "kinetics-400_val_head.csv", "k400", names)
+    assert len(names) == 400 and samples[0][0].as_posix() == "k400/abseiling/0wR5jVB-WPk_000417_000427.mp4"
+    assert samples[0][1] == 0 and {label for _, label in samples} <= set(range(400))
+
+
+# Something-Something V1
+
+
+@pytest.fixture
+def gestures(tmp_path):
+    """Three folders of JPEGs whose gray says the number of the frame; 30, 5 and 12 of them."""
+    labels = ["Pushing [something], slowly", "Holding something"]
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    rows = []
+    for i, count in enumerate((30, 5, 12)):
+        folder = tmp_path / "frames" / str(i + 7)
+        folder.mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((100, 130, 3), 8 * number, np.uint8)).save(folder / f"{number + 1:05d}.jpg")
+        rows.append(f"{i + 7};{labels[i % 2]}")
+    (tmp_path / "train.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def something(root, **options):
+    options = {"training": False, "frames": 5, "size": 64, "labels": root / "labels.csv"} | options
+    return SomethingV1(root / "train.csv", root / "frames", **options)
+
+
+def shown(clip):
+    return (gray(clip).mean((1, 2)) / 8).round().astype(int).tolist()
+
+
+def test_the_middle_of_each_segment_is_tested(gestures):
+    data = something(gestures)
+    assert [label for _, label in data.samples] == [0, 1, 0]
+    assert shown(data[0][0]) == [3, 9, 15, 21, 27]
+    assert shown(data[1][0]) == [0, 1, 2, 3, 4]
+    clips, _ = something(gestures, views=(2, 3))[2]
+    assert clips.shape == (6, 3, 5, 64, 64)
+    assert shown(clips[0]) == shown(clips[2]) == [0, 3, 5, 7, 10] and shown(clips[3]) == [1, 4, 6, 9, 11]
+    assert shown(something(gestures, frames=10)[1][0]) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_any_frame_of_each_segment_is_trained_on(gestures):
+    data, seen = something(gestures, training=True), []
+    for seed in range(80):
+        torch.manual_seed(seed)
+        seen.append(shown(data[0][0]))
+    for segment, values in enumerate(zip(*seen, strict=True)):
+        assert set(values) == set(range(6 * segment, 6 * segment + 6))
+
+
+def test_gestures_are_never_mirrored(tmp_path):
+    folder = tmp_path / "frames" / "1"
+    folder.mkdir(parents=True)
+    ramp = np.repeat(np.tile(np.linspace(0, 255, 130, dtype=np.uint8), (100, 1))[..., None], 3, 2)
+    Image.fromarray(ramp).save(folder / "00001.jpg")
+    (tmp_path / "train.txt").write_text("1 0\n")
+    data = SomethingV1(tmp_path / "train.txt", tmp_path / "frames", training=True, frames=2, size=64)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        row = gray(data[0][0])[0, 32].astype(int)
+        assert row[-1] > row[0] + 50
+
+
+def test_stages_of_gestures_see_the_same_frames(gestures):
+    data = something(gestures, training=True, frames=4)
+    for seed in range(5):
+        frames = []
+        for stage in (data, data.reduced(2, 64), data.reduced(4, 32)):
+            torch.manual_seed(seed)
+            frames.append(shown(stage[0][0]))
+        assert frames[1] == frames[0][::2] and frames[2] == frames[0]
+
+
+def test_a_damaged_frame_is_a_fault_by_name(gestures):
+    data = something(gestures, max_faulty=0.5)
+    path = gestures / "frames" / "7" / "00016.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    data[0]
+    assert data.faulty == [str(gestures / "frames" / "7")]
+    with pytest.raises(VideoError, match=r"00016\.jpg is missing, or no whole JPEG"):
+        decode_jpegs(path.parent, [14, 15])
+    with pytest.raises(VideoError, match="is no folder with frames"):
+        jpeg_count(gestures / "frames")
+    Image.new("RGB", (90, 100)).save(path)
+    with pytest.raises(VideoError, match="another size"):
+        decode_jpegs(path.parent, [14, 15])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("7\n", "line 1 of .* is '7'; a row is id;label"), ("7;Nothing\n", "line 1 .* label 'Nothing'")]
+)
+def test_a_list_of_gestures_that_cannot_be_read_is_refused(gestures, text, message):
+    (gestures / "bad.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        something_csv(gestures / "bad.csv", gestures, gestures / "labels.csv")
+    with pytest.raises(ValueError, match=r"labels=None: give something-something-v1-labels\.csv"):
+        something_csv(gestures / "train.csv", gestures, None)
+
+
+def test_the_official_labels_are_read(user_data, tmp_path):
+    labels = user_data("video") / "labels" / "something-something-v1.txt"
+    names = labels.read_text().splitlines()
+    (tmp_path / "train.csv").write_text("".join(f"{i};{name}\n" for i, name in enumerate(names)))
+    assert [label for _, label in something_csv(tmp_path / "train.csv", tmp_path, labels)] == list(range(174))
+
+
+# Real files
+
+
+def test_real_videos_become_clips(user_data, tmp_path):
+    videos = sorted(path for path in user_data("video").iterdir() if path.suffix in (".mp4", ".avi"))
+    people = sorted(user_data("kth").glob("*.avi"))[:2]
+    (tmp_path / "list.txt").write_text("".join(f"{path} {i}\n" for i, path in enumerate([*videos, *people])))
+    data = Kinetics(tmp_path / "list.txt", tmp_path, training=True, frames=4, stride=8, size=112)
+    assert len(data) == 7
+    for clip, labels in DataLoader(data, batch_size=1, num_workers=1):
+        assert clip.shape == (1, 3, 4, 112, 112) and clip.std() > 0.2 and 0 <= labels < 7
+    assert data.faulty == []
+    assert footage.SPARES > 5
