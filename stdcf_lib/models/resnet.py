@@ -1,11 +1,14 @@
 """The residual network of Table C."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from stdcf_lib.conv import initialise
+from stdcf_lib.conv import Rank1Conv3d, STDCFConv3d, initialise
 from stdcf_lib.models.kinds import convolutions
 
 
@@ -22,10 +25,19 @@ class Bottleneck(nn.Module):
         channels: C. The block returns 4C channels.
         stride: in space, taken by the middle convolution [ours] and by the shortcut.
         conv: makes the middle convolution, called like `nn.Conv3d`.
+        checkpointing: whether to keep only x for the backward pass, and compute the rest once more there.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, conv: Callable[..., nn.Module]):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        conv: Callable[..., nn.Module],
+        checkpointing: bool = False,
+    ):
         super().__init__()
+        self.checkpointing = checkpointing
         stride = (1, stride, stride)
         self.residual = nn.Sequential(
             *_normalised(_plain(in_channels, channels, 1)),
@@ -36,9 +48,16 @@ class Bottleneck(nn.Module):
         )
         same = stride == (1, 1, 1) and in_channels == 4 * channels
         self.shortcut = nn.Identity() if same else nn.Sequential(*_normalised(_plain(in_channels, 4 * channels, 1, stride)))
+        nn.init.zeros_(self.residual[-1].weight)  # so that a deep network begins as a shallow one [ours, as is usual]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) → (B, 4C, T, H/stride, W/stride)."""
+        if self.checkpointing and torch.is_grad_enabled():
+            again = {"context_fn": lambda: (nullcontext(), _statistics_kept(self))}
+            return checkpoint(self._compute, x, use_reentrant=False, **again)
+        return self._compute(x)
+
+    def _compute(self, x: Tensor) -> Tensor:
         return (self.residual(x) + self.shortcut(x)).relu_()
 
 
@@ -58,6 +77,9 @@ class VideoResNet(nn.Module):
         blocks: bottlenecks in each stage; Table C's by default. Each stage after the first halves the size and doubles C.
         width: C of the stem and of the first stage.
         stem: kernel of the first convolution, odd sizes (time, height, width).
+        dropout: share of features dropped before fc in training.
+        checkpointing: whether to keep only each bottleneck's input for the backward pass, and compute the rest once more
+            there: a third more time for a fraction of the memory, and the same result.
         **options: of the family's layers, such as `spatial_atoms`; see `stdcf_lib.models.kinds.convolutions`.
 
     Raises:
@@ -71,9 +93,13 @@ class VideoResNet(nn.Module):
         blocks: tuple[int, ...] = (3, 4, 6, 3),
         width: int = 64,
         stem: tuple[int, int, int] = (5, 7, 7),
+        dropout: float = 0.0,
+        checkpointing: bool = False,
         **options: Any,
     ):
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r}: give a share from 0 to below 1")
         for name, values in (("num_classes", [num_classes]), ("blocks", blocks), ("width", [width]), ("stem", stem)):
             if not values or any(type(value) is not int or value < 1 for value in values):
                 given = values if name in ("blocks", "stem") else values[0]
@@ -91,9 +117,10 @@ class VideoResNet(nn.Module):
         for i, depth in enumerate(blocks):
             stage = nn.Sequential()
             for first in [True] + [False] * (depth - 1):
-                stage.append(Bottleneck(in_channels, width * 2**i, 2 if first and i else 1, conv))
+                stage.append(Bottleneck(in_channels, width * 2**i, 2 if first and i else 1, conv, checkpointing))
                 in_channels = 4 * width * 2**i
             self.stages.add_module(f"res{i + 2}", stage)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_channels, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -104,17 +131,114 @@ class VideoResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W), normalised → logits (B, num_classes)."""
-        return self.fc(self.features(x))
+        return self.fc(self.dropout(self.features(x)))
 
 
-def stdcf_r50(num_classes: int = 400, kind: str = "stdcf", spatial_atoms: int = 5, temporal_atoms: int = 3) -> VideoResNet:
+def stdcf_r50(
+    num_classes: int = 400, kind: str = "stdcf", spatial_atoms: int = 5, temporal_atoms: int = 3, **options: Any
+) -> VideoResNet:
     """The network of Table C, STDCF-R50; or its peer of another `kind`, to which the counts of atoms mean nothing. [ours] M, N.
+
+    `options` are those of `VideoResNet`, such as `dropout` and `checkpointing`.
 
     31.9 million parameters and 66.1 GMAC for a clip of 8×224² with filters rebuilt, 48.0 GMAC as three layers; 47.0 million
     and 66.1 GMAC as `"full"`, 28.1 million and 41.4 GMAC as `"rank1"`.
     """
-    options = {"spatial_atoms": spatial_atoms, "temporal_atoms": temporal_atoms} if kind == "stdcf" else {}
-    return VideoResNet(kind, num_classes, **options)
+    atoms = {"spatial_atoms": spatial_atoms, "temporal_atoms": temporal_atoms} if kind == "stdcf" else {}
+    return VideoResNet(kind, num_classes, **atoms, **options)
+
+
+@torch.no_grad()
+def start_from_image(model: VideoResNet, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Start a network from the weights of an image ResNet, and keep what its filters can express of them. [ours]
+
+    Each image filter is inflated: repeated along time and divided by the number of frames, so that a still clip is answered as
+    the image is, borders in time aside. Plain convolutions take the inflated filter; STDCF takes its least-squares projection
+    onto the atoms as they are; rank-1 takes the image filter as its spatial factor and the mean over time as its temporal
+    one, which is exact. BN is copied; fc is left alone.
+
+    Args:
+        model: of the image network's depth and width, such as `stdcf_r50()` for a ResNet-50.
+        weights: the image network's `state_dict()`, with torchvision's names, such as that of `torchvision.models.resnet50`.
+
+    Returns:
+        By the name of each spatiotemporal convolution, the share of ‖W‖² of the inflated filters that it keeps, in [0, 1].
+
+    Raises:
+        ValueError: a weight that is missing, or of another shape.
+    """
+    energy = {}
+    for ours, theirs in _image_names(model).items():
+        module = model.get_submodule(ours)
+        if isinstance(module, nn.BatchNorm3d):
+            for name, value in module.state_dict().items():
+                found = _found(weights, f"{theirs}.{name}")
+                _fits(value, found, f"{theirs}.{name}")
+                value.copy_(found)  # the module's own memory
+            continue
+        image = _found(weights, f"{theirs}.weight")
+        if isinstance(module, STDCFConv3d):
+            kt = module.phi.shape[1]
+            _fits(module.filters()[:, :, 0], image, f"{theirs}.weight")
+            inflated = image.double()[:, :, None].expand(-1, -1, kt, -1, -1) / kt
+            products = torch.einsum("nt,mhw->mnthw", module.phi.double(), module.psi.double()).flatten(2).flatten(0, 1)
+            alpha = torch.linalg.lstsq(products.T, inflated.flatten(0, 1).flatten(1).T).solution
+            module.alpha.copy_(alpha.T.unflatten(0, image.shape[:2]).unflatten(2, (len(module.psi), len(module.phi))))
+            lost = (module.filters().double() - inflated).square().sum() / inflated.square().sum()
+            energy[ours] = 1 - float(lost)
+        elif isinstance(module, Rank1Conv3d):
+            _fits(module.spatial.weight[:, :, 0], image, f"{theirs}.weight")
+            module.spatial.weight.copy_(image[:, :, None])
+            module.temporal.weight.zero_()
+            middle = range(module.temporal.weight.shape[1])
+            module.temporal.weight[middle, middle] = 1 / module.temporal.weight.shape[2]
+            energy[ours] = 1.0
+        else:
+            kt = module.weight.shape[2]
+            _fits(module.weight[:, :, 0], image, f"{theirs}.weight")
+            module.weight.copy_(image[:, :, None].expand_as(module.weight) / kt)
+            if kt > 1:
+                energy[ours] = 1.0
+    return energy
+
+
+def _image_names(model: VideoResNet) -> dict[str, str]:
+    """Our modules with weights → the names they have in torchvision's ResNet."""
+    names = {"stem.0": "conv1", "stem.1": "bn1"}
+    for i, stage in enumerate(model.stages):
+        for j, block in enumerate(stage):
+            ours, theirs = f"stages.res{i + 2}.{j}", f"layer{i + 1}.{j}"
+            for k, place in enumerate((0, 3, 6), 1):
+                names |= {f"{ours}.residual.{place}": f"{theirs}.conv{k}", f"{ours}.residual.{place + 1}": f"{theirs}.bn{k}"}
+            if len(list(block.shortcut.children())):
+                names |= {f"{ours}.shortcut.{k}": f"{theirs}.downsample.{k}" for k in (0, 1)}
+    return names
+
+
+def _found(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in weights:
+        raise ValueError(f"weights have no {name}; give the state_dict of an image ResNet of the same depth")
+    return weights[name]
+
+
+def _fits(ours: Tensor, theirs: Tensor, name: str) -> None:
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{name} is {tuple(theirs.shape)}, and this network needs {tuple(ours.shape)}; give the same width")
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """BN has counted these clips once; computing them again for the backward pass must not count them twice."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 def _plain(

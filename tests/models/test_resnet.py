@@ -1,10 +1,14 @@
+import weakref
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from stdcf_lib import Rank1Conv3d, STDCFConv3d
 from stdcf_lib.measure import cost
 from stdcf_lib.models import VideoResNet, stdcf_r50
+from stdcf_lib.models.resnet import start_from_image
 
 CLIPS = (1, 3, 8, 224, 224)
 
@@ -122,3 +126,132 @@ def test_bad_arguments_are_named(bad, told):
 def test_bad_clips_are_named():
     with pytest.raises(ValueError, match=r"clips of shape \(1, 1, 8, 32, 32\)"):
         VideoResNet(blocks=(1,))(torch.zeros(1, 1, 8, 32, 32))
+
+
+# Checkpointing
+
+
+def tiny(kind="stdcf", **options):
+    torch.manual_seed(0)
+    model = VideoResNet(kind, 5, blocks=(1, 2), width=4, stem=(3, 3, 3), **options)
+    for block in (block for stage in model.stages for block in stage):  # or the middle convolutions would have no gradient
+        nn.init.ones_(block.residual[-1].weight)
+    return model.train()
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1", "stdcf"])
+def test_checkpointing_changes_neither_result_nor_gradients_nor_statistics(kind):
+    clips = torch.rand(3, 3, 4, 16, 16)
+    outcomes = []
+    for checkpointing in (False, True):
+        model = tiny(kind, checkpointing=checkpointing)
+        for _ in range(2):
+            model.zero_grad()
+            logits = model(clips)
+            logits.square().sum().backward()
+        outcomes.append((logits, [p.grad for p in model.parameters()], list(model.state_dict().values())))
+    (logits, gradients, state), (again, same_gradients, same_state) = outcomes
+    torch.testing.assert_close(logits, again)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients, same_gradients, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(state, same_state, strict=True))
+
+
+def test_checkpointing_keeps_little_for_backward():
+    """What autograd keeps is held by the graph of the logits, and goes with it."""
+    kept = {}
+    for checkpointing in (False, True):
+        model = tiny(checkpointing=checkpointing)
+        inner = []
+        for block in model.stages[1]:
+            block.residual[4].register_forward_hook(lambda _, inputs, output, inner=inner: inner.append(weakref.ref(output)))
+        logits = model(torch.rand(2, 3, 4, 16, 16))
+        kept[checkpointing] = sum(output() is not None for output in inner)
+        logits.sum().backward()
+    assert kept == {False: 2, True: 0}
+
+
+def test_dropout_acts_in_training_alone():
+    model, clips = tiny(dropout=0.5), torch.rand(2, 3, 2, 16, 16)
+    torch.manual_seed(1)
+    assert not torch.equal(model(clips), model(clips))
+    assert torch.equal(model.eval()(clips), model(clips))
+    with pytest.raises(ValueError, match="dropout=1: give a share from 0 to below 1"):
+        VideoResNet(dropout=1)
+
+
+def test_a_block_begins_as_its_shortcut():
+    block = VideoResNet("stdcf", 5, blocks=(2,), width=4).stages[0][1]
+    x = torch.rand(1, 16, 2, 6, 6)
+    torch.testing.assert_close(block(x), x)
+
+
+# The start from an image network
+
+
+@pytest.fixture(scope="module")
+def image_network():
+    torch.manual_seed(0)
+    network = torchvision.models.resnet50(weights=None)
+    for module in network.modules():  # as if trained: statistics and scales of its own
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.2, 0.6)
+    return network.eval()
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1"])
+def test_a_still_clip_is_answered_as_its_image_far_from_the_ends(image_network, kind):
+    model = stdcf_r50(5, kind).eval()
+    energy = start_from_image(model, image_network.state_dict())
+    assert len(energy) == 17 and set(energy.values()) == {1.0}
+    image = torch.rand(1, 3, 32, 32)
+    frames = 2 * (2 + 16) + 1  # the stem reaches 2 frames, each of 16 blocks 1
+    with torch.no_grad():
+        maps = model.stages(model.pool(model.stem(image[:, :, None].expand(-1, -1, frames, -1, -1))))
+        expected = torch.nn.Sequential(*list(image_network.children())[:-2])(image)
+    # Between its factors rank-1 has a BN that divides by √(1 + 1e-5).
+    torch.testing.assert_close(maps[:, :, frames // 2], expected, rtol=2e-3, atol=2e-3 * float(expected.max()))
+
+
+def test_atoms_take_the_nearest_they_can(image_network):
+    model = stdcf_r50(5)
+    energy = start_from_image(model, image_network.state_dict())
+    assert len(energy) == 16 + 1 and all(0.4 < share <= 1 + 1e-6 for share in energy.values())
+    layer = model.get_submodule("stages.res3.1.residual.3")
+    inflated = image_network.layer2[1].conv2.weight.detach()[:, :, None].expand(-1, -1, 3, -1, -1) / 3
+    residual = (layer.filters() - inflated).detach().flatten(2)
+    products = torch.einsum("nt,mhw->mnthw", layer.phi.detach(), layer.psi.detach()).flatten(2).flatten(0, 1)
+    assert (residual @ products.T).abs().max() < 1e-5 < residual.abs().max()  # what is lost is out of the atoms' reach
+    share = 1 - float(residual.square().sum() / inflated.square().sum())
+    assert energy["stages.res3.1.residual.3"] == pytest.approx(share, abs=1e-4)
+    nine = VideoResNet("stdcf", 5, spatial_atoms=9, atoms="dct")
+    assert min(start_from_image(nine, image_network.state_dict()).values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_start_that_does_not_fit_is_refused(image_network):
+    weights = image_network.state_dict()
+    with pytest.raises(ValueError, match=r"conv1.weight is \(64, 3, 7, 7\), and this network needs \(8, 3, 7, 7\)"):
+        start_from_image(VideoResNet(width=8), weights)
+    with pytest.raises(ValueError, match=r"weights have no layer1\.0\.conv1\.weight; give the state_dict of an image ResNet"):
+        start_from_image(stdcf_r50(), {name: value for name, value in weights.items() if not name.startswith("layer1.0.conv1")})
+
+
+# Ways to run it
+
+
+def test_it_runs_in_bfloat16_channels_last():
+    model, clips = tiny().eval(), torch.rand(2, 3, 4, 16, 16)
+    expected = model(clips)
+    model, clips = model.to(memory_format=torch.channels_last_3d), clips.to(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(model(clips), expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(clips)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)
+
+
+def test_it_compiles():
+    model, clips = tiny().eval(), torch.rand(1, 3, 2, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="aot_eager")(clips), model(clips), rtol=1e-4, atol=1e-5)
