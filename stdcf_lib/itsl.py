@@ -43,7 +43,7 @@ class Stage:
         frames, size: of the clips, T and H = W.
         frozen: the atoms that do not train, "spatial" or "temporal"; None for none.
         epochs: passes over the training clips, a fraction allowed.
-        batch: batches are this many times as large as `run` is told, and so is the learning rate.
+        batch: batches are this many times as large as `run` is told, and so is the learning rate (Adam's by the root of it).
     """
 
     name: str
@@ -174,7 +174,7 @@ def top(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every stage is trained: SGD with momentum 0.9, a short warm-up, then a cosine. [ours]
+    """How every stage is trained: SGD with momentum 0.9 or Adam, a short warm-up, then a cosine. [ours]
 
     Args:
         batch_size: clips a step, over all processes and accumulated batches. An epoch leaves out what fills no batch.
@@ -183,6 +183,7 @@ class Recipe:
         clip_norm: gradients of a larger norm are scaled down to it.
         swap: what becomes of the atoms at another size, see `AtomSwap`.
         seed: of the order of the clips, and of all that is random in them and in the network.
+        adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
     """
 
     batch_size: int = 64
@@ -191,6 +192,7 @@ class Recipe:
     clip_norm: float | None = None
     swap: str = "keep"
     seed: int = 0
+    adam: bool = False
 
     def optimizer(self, model: nn.Module, stage: Stage, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """A fresh one and its schedule, over all that is not frozen."""
@@ -200,14 +202,17 @@ class Recipe:
                 atoms = name.rpartition(".")[2] in ("psi", "phi")
                 (free if atoms or parameter.dim() < 2 else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        sgd = torch.optim.SGD(groups, lr=self.learning_rate * stage.batch, momentum=0.9)
+        if self.adam:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate * math.sqrt(stage.batch))
+        else:
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate * stage.batch, momentum=0.9)
         warm = max(1, round(WARM_UP * steps))
 
         def share(step: int) -> float:
             after = (step - warm) / max(1, steps - warm)
             return (step + 1) / (warm + 1) if step < warm else 0.5 + 0.5 * math.cos(math.pi * after)
 
-        return sgd, LambdaLR(sgd, share)
+        return optimizer, LambdaLR(optimizer, share)
 
 
 def run(
@@ -434,3 +439,9 @@ class _Seeded(Dataset):
 
 def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+if __name__ == "__main__":
+    from stdcf_lib.itsl_video import main
+
+    main()

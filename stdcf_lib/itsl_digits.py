@@ -25,10 +25,13 @@ from stdcf_lib.reconstruction import digest
 from stdcf_lib.runs import RUNS, Run
 
 FRAMES, SIZE, BATCH_SIZE = 16, 28, 64
-BUDGET = 6.0  # the compute of so many full-size epochs
+BUDGET = 4.0  # the compute of so many full-size epochs
 FINAL = 0.5  # of it for the last stage; the stages before share the rest
 SEEDS = range(3)
-MINUTES = 5  # a run at BUDGET, one thread on an idle core of an AMD EPYC
+MINUTES = 4  # a run at BUDGET, one thread on an idle core of an AMD EPYC
+# Of Adam. [ours] On another seed and test clips that are not used here, ITSL ended at a joint accuracy of 0.54 with it, and
+# at 0.29 with SGD at 0.3, the best of four rates (6 full-size epochs in all).
+LEARNING_RATE = 3e-3
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,22 @@ PLANS = {
     "itsl": itsl("ITSL, atoms kept"),
     "direct": direct("full size, same compute"),
     "unfrozen": itsl("same stages, nothing frozen", freezing=False),
+    "multigrid": MULTIGRID,
     "itsl-dilate": itsl("ITSL, atoms dilated", "dilate"),
     "itsl-resample": itsl("ITSL, atoms resampled", "resample"),
-    "multigrid": MULTIGRID,
-    "unfrozen-dilate": itsl("nothing frozen, atoms dilated", "dilate", freezing=False),
+}
+# Shorter, longer or with less memory.
+PLANS |= {
+    "itsl-short": itsl("ITSL, atoms kept, short final", final=FINAL / 2),
+    "itsl-resample-short": itsl("ITSL, atoms resampled, short final", "resample", final=FINAL / 2),
     "direct-memory": direct("full size, a quarter of the memory", accumulation=4),
-    "itsl-short": itsl("ITSL, atoms kept, short final", final=FINAL / 3),
-    "itsl-dilate-short": itsl("ITSL, atoms dilated, short final", "dilate", final=FINAL / 3),
     "direct-epochs": direct("full size, as many epochs as ITSL", BUDGET * (4 * (1 - FINAL) + FINAL)),
 }
 
 
 def trials() -> dict[str, tuple[Plan, int]]:
-    """Name of each kept run → its plan and seed, the most telling first."""
-    return {f"{name}-seed{seed}": (plan, seed) for seed in SEEDS for name, plan in PLANS.items()}
+    """Name of each kept run → its plan and seed."""
+    return {f"{name}-seed{seed}": (plan, seed) for name, plan in PLANS.items() for seed in SEEDS}
 
 
 def kept(name: str, seed: int = 0) -> Run:
@@ -125,7 +130,7 @@ def fit(
         plan.timed(),
         lambda stage: (training, test),
         folder,
-        Recipe(batch_size=BATCH_SIZE, swap=plan.swap, seed=seed),
+        Recipe(BATCH_SIZE, LEARNING_RATE, swap=plan.swap, seed=seed, adam=True),
         scores=accuracy,
         accelerator=Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=plan.accumulation),
         config={

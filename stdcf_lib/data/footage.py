@@ -99,16 +99,14 @@ class Footage(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        # All that is random about each attempt is settled beforehand, so that a sample does not depend on when a fault was met.
-        seeds = torch.randint(2**62, (1 + SPARES,)).tolist()
         spares = torch.randint(len(self), (SPARES,)).tolist()
-        for attempt, seed in zip((index, *spares), seeds, strict=True):
+        for attempt in (index, *spares):
             if self._faulty[attempt]:
                 continue
             path, label = self.samples[attempt]
             try:
+                # Each attempt draws the same, so that a sample does not depend on whether a fault was known before.
                 with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(seed)
                     return self._clip(path), label
             except (VideoError, OSError) as error:
                 self._report(attempt, error)

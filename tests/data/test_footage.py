@@ -289,17 +289,21 @@ def test_any_frame_of_each_segment_is_trained_on(gestures):
         assert set(values) == set(range(6 * segment, 6 * segment + 6))
 
 
-def test_gestures_are_never_mirrored(tmp_path):
+def test_gestures_are_never_mirrored_and_cut_out_anywhere(tmp_path):
     folder = tmp_path / "frames" / "1"
     folder.mkdir(parents=True)
-    ramp = np.repeat(np.tile(np.linspace(0, 255, 130, dtype=np.uint8), (100, 1))[..., None], 3, 2)
-    Image.fromarray(ramp).save(folder / "00001.jpg")
+    across, down = np.meshgrid(np.linspace(0, 255, 130), np.linspace(0, 255, 100))
+    Image.fromarray(np.stack([across, down, down], 2).astype(np.uint8)).save(folder / "00001.jpg", quality=95)
     (tmp_path / "train.txt").write_text("1 0\n")
     data = SomethingV1(tmp_path / "train.txt", tmp_path / "frames", training=True, frames=2, size=64)
-    for seed in range(20):
+    corners = []
+    for seed in range(60):
         torch.manual_seed(seed)
-        row = gray(data[0][0])[0, 32].astype(int)
-        assert row[-1] > row[0] + 50
+        clip = data[0][0] * STD[0] + MEAN[0]
+        assert clip[0, 0, 32, -1] > clip[0, 0, 32, 0] + 0.2 and clip[1, 0, -1, 32] > clip[1, 0, 0, 32] + 0.2
+        corners.append([clip[0, 0, 32, 0], clip[0, 0, 32, -1], clip[1, 0, 0, 32], clip[1, 0, -1, 32]])
+    left, right, top, bottom = torch.tensor(corners).T
+    assert left.min() < 0.05 and right.max() > 0.95 and top.min() < 0.05 and bottom.max() > 0.95
 
 
 def test_stages_of_gestures_see_the_same_frames(gestures):
