@@ -12,9 +12,11 @@ from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, 
 from stdcf_lib import STDCFConv3d
 from stdcf_lib import atoms as families
 from stdcf_lib.data import TRMNIST
+from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
-from stdcf_lib.plots import capacity, joint_convolution, reconstruction, tr_mnist
+from stdcf_lib.plots import capacity, itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
+from stdcf_lib.tempo import GRID_TEMPI
 
 
 class Panel:
@@ -238,6 +240,70 @@ def sweep() -> Panel:
         temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
         clip=IntSlider(0, 0, 20, description="test clip"),
     )
+
+
+def filter_response() -> Panel:
+    """Notebook 05: one filter's answer to an action at any tempo, plain and dilated."""
+    return Panel(
+        tempo.filter_response,
+        action=Dropdown(value="handwaving", options=ACTIONS),
+        tempo=FloatSlider(value=2, min=0.5, max=3, step=0.25, description="τ, tempo"),
+        dilation=IntSlider(2, 1, 3, description="temporal dilation"),
+        channel=IntSlider(0, 0, 15, description="channel of conv1"),
+    )
+
+
+def toy_steps() -> Panel:
+    """Notebook 05: a filter, a max-pool and a filter over repeated values, in one dimension."""
+    return Panel(
+        tempo.toy_steps,
+        repeat=IntSlider(2, 1, 3, description="every value so many times"),
+        dilation_1=IntSlider(2, 1, 3, description="dilation of filter 1"),
+        pool=IntSlider(2, 1, 6, description="values that the pool joins"),
+        dilation_2=IntSlider(2, 1, 3, description="dilation of filter 2"),
+    )
+
+
+def tempo_map() -> Panel:
+    """Notebook 05: where clips of another tempo fall in the map of tempo 1, from kept representations."""
+    return Panel(
+        tempo.tempo_map,
+        tempo=Dropdown(value=2.0, options=GRID_TEMPI, description="τ, tempo"),
+        conv1=IntSlider(1, 1, 3, description="dilation of conv1"),
+        conv2=IntSlider(1, 1, 3, description="dilation of conv2"),
+        conv3=IntSlider(1, 1, 3, description="dilation of conv3"),
+        action=Dropdown(options=["all", *ACTIONS]),
+        subject=Dropdown(options=["all", *sorted(SPLITS["test"])]),
+        perplexity=IntSlider(20, 5, 35, step=5),
+    )
+
+
+def itsl_needs() -> Panel:
+    """Notebook 06: memory and multiplications of STDCF-R50 at full size and in the stages of ITSL."""
+    return Panel(
+        itsl.needs,
+        frames=IntSlider(16, 16, 64, step=16, description="L, frames"),
+        size=IntSlider(224, 112, 224, step=16, description="size, pixels"),
+        reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
+        spatial_atoms=IntSlider(5, 1, 6, description="M, spatial atoms"),
+        temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
+        batch=IntSlider(8, 1, 64, description="clips a batch"),
+    )
+
+
+def itsl_stages() -> Panel:
+    """Notebook 06: the clips that each stage of a schedule shows, and what it freezes."""
+    return Panel(
+        itsl.stages,
+        iterations=IntSlider(2, 1, 3),
+        frames=IntSlider(16, 16, 32, step=16, description="L, frames"),
+        reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
+    )
+
+
+def turning_digit() -> Panel:
+    """Notebook 06: a turning digit as the full clip and as the two stages show it."""
+    return Panel(lambda clip: itsl.turning((clip,)), clip=IntSlider(0, 0, 20, description="test clip"))
 
 
 def _first_layer() -> STDCFConv3d:

@@ -102,9 +102,9 @@ PLANS = {
     "itsl-dilate": itsl("ITSL, atoms dilated", "dilate"),
     "itsl-resample": itsl("ITSL, atoms resampled", "resample"),
 }
-# Shorter, longer or with less memory.
+# The same with the rule that serves, and shorter, with less memory, and longer.
 PLANS |= {
-    "itsl-short": itsl("ITSL, atoms kept, short final", final=FINAL / 2),
+    "unfrozen-resample": itsl("nothing frozen, atoms resampled", "resample", freezing=False),
     "itsl-resample-short": itsl("ITSL, atoms resampled, short final", "resample", final=FINAL / 2),
     "direct-memory": direct("full size, a quarter of the memory", accumulation=4),
     "direct-epochs": direct("full size, as many epochs as ITSL", BUDGET * (4 * (1 - FINAL) + FINAL)),

@@ -5,14 +5,18 @@
 
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stdcf_lib.data.actions import Actions
+from stdcf_lib.data.kth import KTH
+from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.models import KTHNet
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.runs import RUNS, Run
@@ -150,9 +156,15 @@ def trained(kind: str, seed: int = 0) -> KTHNet:
     return model.eval()
 
 
-def measured(kind: str, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
-    """What `measure` found for a kept run: way → tempo → `accuracy`, `change` and `neighbours`."""
-    return json.loads((kept(kind, seed).folder / "tempo.json").read_text())
+def measured(kind: str, seed: int = 0, what: str = "tempo") -> dict[str, Any]:
+    """What was found out about a kept run: the result of `measure`, or `what="actions"` or `"guesses"` of its like."""
+    return json.loads((kept(kind, seed).folder / f"{what}.json").read_text())
+
+
+def kept_features(kind: str = "stdcf", seed: int = 0, what: str = "features") -> dict[str, np.ndarray]:
+    """The arrays of `feature_grid`, or with `what="real"` of `real_features`, of a kept run."""
+    with np.load(kept(kind, seed).folder / f"{what}.npz") as arrays:
+        return {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in arrays.items()}
 
 
 def fit(
@@ -225,8 +237,93 @@ def measure(model: KTHNet, split: str = "test") -> dict[str, dict[str, dict[str,
     return found
 
 
+def measure_actions(model: KTHNet) -> dict[str, Any]:
+    """At tempo 1, on rendered clips: `splits`, the accuracy on each split, and `confusion` of the test split, how many clips
+    of each action (rows) were taken for each (columns)."""
+    splits, answers = {}, None
+    for split in SPLITS:
+        data = Actions(split, repetitions=TEST_REPETITIONS)
+        with torch.no_grad():
+            answers = model.fc(features(model, data.clips)).argmax(1)
+        splits[split] = (answers == data.action).float().mean().item()
+        if split == "test":
+            confusion = torch.zeros(len(ACTIONS), len(ACTIONS), dtype=torch.int64)
+            confusion.index_put_((data.action, answers), torch.tensor(1), accumulate=True)
+    return {"splits": splits, "confusion": confusion.tolist()}
+
+
+DILATIONS = (1, 2, 3)
+
+
+def measure_guesses(model: KTHNet) -> dict[str, dict[str, dict[str, float]]]:
+    """Let the dilation be chosen clip by clip, on rendered clips: tempo → who chooses → `accuracy`, and `right`, the share
+    of clips for which the choice is the tempo.
+
+    The choosers are `"nobody"`, `"confidence"` (`guess_tempo`), `"period"` (`motion_period` of a clip twice as long,
+    which must show two periods, by the median period of the training clips) and `"oracle"`, who knows.
+    """
+    usual = motion_period(rendered("train").clips).float().median()
+    found = {}
+    for tempo in map(float, DILATIONS):
+        data = Actions("test", frames=round(2 * FRAMES * tempo), tempo=tempo, repetitions=TEST_REPETITIONS[:1])
+        quarter = data.clips.shape[2] // 4
+        logits = []
+        for dilation in DILATIONS:
+            with at_tempo(model, dilation, "dilated"), torch.no_grad():
+                logits.append(model.fc(features(model, data.clips[:, :, quarter : 3 * quarter])))
+        logits = torch.stack(logits)
+        choices = {
+            "nobody": torch.ones(len(data), dtype=torch.int64),
+            "confidence": logits.softmax(2).amax(2).argmax(0) + 1,
+            "period": (motion_period(data.clips) / usual).round().long().clamp(DILATIONS[0], DILATIONS[-1]),
+            "oracle": torch.full((len(data),), int(tempo)),
+        }
+        found[str(tempo)] = {
+            who: {
+                "accuracy": (logits[choice - 1, range(len(data))].argmax(1) == data.action).float().mean().item(),
+                "right": (choice == int(tempo)).float().mean().item(),
+            }
+            for who, choice in choices.items()
+        }
+    return found
+
+
+GRID_TEMPI = (1.0, 1.5, 2.0, 3.0)
+
+
+def feature_grid(model: KTHNet) -> dict[str, np.ndarray]:
+    """The representation of rendered test clips, outdoors and indoors, under every dilation from 1 to 3 of every layer.
+
+    `features` float16 (tempi, 3, 3, 3, n, 64), tempi as in `GRID_TEMPI`; `action` and `subject` (n,).
+    """
+    grid = []
+    for tempo in GRID_TEMPI:
+        data = Actions("test", frames=round(FRAMES * tempo), tempo=tempo, scenarios=(1, 4), repetitions=TEST_REPETITIONS[:1])
+        for timing in product(DILATIONS, repeat=3):
+            change = model.retime(*timing)
+            grid.append(features(model, data.clips).half().numpy())
+            change.undo()
+    shape = (len(GRID_TEMPI), *(len(DILATIONS),) * 3, *grid[0].shape)
+    return {"features": np.stack(grid).reshape(shape), "action": data.action.numpy(), "subject": data.subject.numpy()}
+
+
+REAL = {"1, plain": (1, "plain"), "2, plain": (2, "plain"), "2, dilated": (2, "dilated"), "2, exact": (2, "exact")}
+
+
+def real_features(model: KTHNet, folder: Path) -> dict[str, np.ndarray]:
+    """The representation of windows of real KTH clips, all subjects', as they are and at half the tempo: float16 (n, 64) under
+    the names of `REAL`; `action` (n,), and `clip`, the name of the clip that a window is of."""
+    arrays = {}
+    for name, (tempo, way) in REAL.items():
+        data = KTH(folder, None, frames=FRAMES * tempo, stride=2 // tempo, on_bad="skip")
+        clips = torch.stack([(data[i] * 255).round().to(torch.uint8) for i in range(len(data))])
+        with at_tempo(model, tempo, way):
+            arrays[name] = features(model, clips).half().numpy()
+    return arrays | {"action": data.action.numpy(), "clip": np.array(data.clip)}
+
+
 def run_trial(kind: str, seed: int) -> str:
-    """Train and measure one network and keep both; does nothing for what is there."""
+    """Train and measure one network and keep what is found; does nothing for what is there."""
     torch.set_num_threads(1)
     run = kept(kind, seed)
     if not run.finished:
@@ -239,20 +336,42 @@ def run_trial(kind: str, seed: int) -> str:
         model = KTHNet(kind)
         fit(model, EPOCHS, seed=seed, run=run, progress=False)
         run.finish(model.half(), run.metrics)  # half the size to keep; what is measured below is what is kept
-    record = run.folder / "tempo.json"
-    if not record.exists():
-        unfinished = record.with_name(".tempo.json.tmp")
-        unfinished.write_text(json.dumps(measure(trained(kind, seed)), indent=1) + "\n")
-        os.replace(unfinished, record)
+    for name, find in missing(kind, seed).items():
+        found = find(trained(kind, seed))
+        if name.endswith(".json"):
+            content = (json.dumps(found, indent=1) + "\n").encode()
+        else:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **found)
+            content = buffer.getvalue()
+        run.keep(name, content)
     return f"{kind}, seed {seed}: test accuracy {measured(kind, seed)['plain']['1.0']['accuracy']:.3f}"
+
+
+def missing(kind: str, seed: int) -> dict[str, Callable[[KTHNet], dict[str, Any]]]:
+    """The files still to be made beside a run, and what finds their content. Real clips are measured where there are some."""
+    wanted: dict[str, Callable[[KTHNet], dict[str, Any]]] = {"tempo.json": measure, "actions.json": measure_actions}
+    if kind == "stdcf":
+        wanted["guesses.json"] = measure_guesses
+        if seed == 0:
+            wanted["features.npz"] = feature_grid
+    if folder := real_folder():
+        wanted["real.npz"] = partial(real_features, folder=folder)
+    return {name: find for name, find in wanted.items() if not (kept(kind, seed).folder / name).exists()}
+
+
+def real_folder() -> Path | None:
+    """Where the user's own KTH is, `$STDCF_DATA/kth`; None if it is not there."""
+    folder = Path(os.environ.get("STDCF_DATA", ""), "kth")
+    return folder if "STDCF_DATA" in os.environ and (folder / "00sequences.txt").exists() else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train and measure what runs/tempo keeps; finished runs are left alone.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
     jobs = parser.parse_args().jobs
-    todo = [(kind, seed) for seed in SEEDS for kind in KINDS if not (kept(kind, seed).folder / "tempo.json").exists()]
-    print(f"{len(todo)} runs to train and measure, {jobs} at a time")
+    todo = [(kind, seed) for seed in SEEDS for kind in KINDS if missing(kind, seed) or not kept(kind, seed).finished]
+    print(f"{len(todo)} runs to train or measure, {jobs} at a time")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(run_trial, *trial) for trial in todo]):
             print(done.result(), flush=True)

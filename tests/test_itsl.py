@@ -183,6 +183,11 @@ def test_decay_spares_atoms_norms_and_biases():
     assert {group["initial_lr"] for group in groups} == {0.8}  # 8 times the batch, 8 times the rate
 
 
+def test_adam_grows_with_the_root_of_the_batch():
+    optimizer, _ = Recipe(learning_rate=0.1, adam=True).optimizer(small_net(), Stage("x", 4, 8, batch=4), 100)
+    assert isinstance(optimizer, torch.optim.AdamW) and {g["initial_lr"] for g in optimizer.param_groups} == {0.2}
+
+
 def test_the_rate_warms_up_and_falls_to_nothing():
     optimizer, scheduler = Recipe(learning_rate=1.0).optimizer(small_net(), Stage("x", 4, 8), 100)
     rates = []

@@ -65,3 +65,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 def test_a_missing_run_says_how_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="make runs"):
         _ = Run(tmp_path / "never-trained").metrics
+
+
+def test_what_was_found_out_is_kept_beside_a_run(tmp_path):
+    run = Run(tmp_path / "run")
+    run.keep("found.json", b"{}")
+    run.keep("found.json", b"[1]")
+    assert [path.name for path in run.folder.iterdir()] == ["found.json"] and (run.folder / "found.json").read_bytes() == b"[1]"

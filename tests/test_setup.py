@@ -30,6 +30,7 @@ FLOORS = {
     "reconstruction": 5,
     "itsl": 5,
     "itsl_digits": 5,
+    "itsl_steps": 5,
     "itsl_video": 5,
     "tempo": 5,
     "plots": 6,

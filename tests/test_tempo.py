@@ -1,9 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
 
 from stdcf_lib import tempo
 from stdcf_lib.data.actions import Actions
+from stdcf_lib.data.kth import KTH
 from stdcf_lib.models import KTHNet
+from stdcf_lib.models.kinds import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,50 @@ def test_a_little_training_learns_and_repeats():
 
     losses = once()
     assert losses[-1] < 0.7 * losses[0] and losses == once()
+
+
+def test_every_run_is_kept_and_measured():
+    assert {folder.name for folder in (tempo.RUNS / "tempo").iterdir()} == {f"{k}-seed{s}" for k in KINDS for s in range(3)}
+    for kind in KINDS:
+        for seed in tempo.SEEDS:
+            run = tempo.kept(kind, seed)
+            assert run.finished and not tempo.missing(kind, seed)
+            assert (run.config["kind"], run.config["seed"], len(run.metrics)) == (kind, seed, tempo.EPOCHS)
+            assert (run.folder / "weights.safetensors").stat().st_size < 200_000
+            assert (run.folder / "real.npz").exists()
+
+
+def test_kept_weights_give_the_kept_numbers():
+    found = tempo.measured("stdcf", 1)
+    data = Actions("test", repetitions=tempo.TEST_REPETITIONS)
+    chosen = torch.arange(0, len(data), 9)
+    label, clips = data.action[chosen], data.clips[chosen]
+    right = tempo.accuracy(model := tempo.trained("stdcf", 1), tempo.features(model, clips), label)
+    plain = found["plain"]["1.0"]["accuracy"]
+    assert abs(right - plain) < 0.1  # of every ninth clip
+    assert tempo.measured("stdcf", 1, "actions")["splits"]["test"] == pytest.approx(plain, abs=0.005)
+
+
+def test_real_features_are_those_of_the_real_clips(user_data):
+    folder = user_data("kth")
+    windows, kept = KTH(folder, None, on_bad="skip"), tempo.kept_features("rank1", 2, "real")
+    assert list(kept["clip"]) == windows.clip and kept["action"].tolist() == windows.action.tolist()
+    chosen = range(0, len(windows), 30)
+    clips = torch.stack([(windows[i] * 255).round().to(torch.uint8) for i in chosen])
+    found = tempo.features(tempo.trained("rank1", 2), clips)
+    torch.testing.assert_close(torch.from_numpy(kept["1, plain"][::30]), found, rtol=2e-2, atol=2e-3)
+
+
+def test_the_guess_is_measured_against_those_who_know(monkeypatch):
+    """On a few clips, by hand: the oracle's answers are those of the network dilated by the tempo."""
+    few = {"actions": ("boxing", "walking"), "scenarios": (1,)}
+    monkeypatch.setattr(tempo, "Actions", partial(Actions, **few))
+    tempo.rendered.cache_clear()
+    model = tempo.trained("stdcf")
+    found = tempo.measure_guesses(model)
+    tempo.rendered.cache_clear()
+    data = Actions("test", frames=64, tempo=2.0, repetitions=(1,), **few)
+    with tempo.at_tempo(model, 2.0, "dilated"):
+        expected = tempo.accuracy(model, tempo.features(model, data.clips[:, :, 16:48]), data.action)
+    assert found["2.0"]["oracle"] == {"accuracy": pytest.approx(expected), "right": 1.0}
+    assert found["2.0"]["nobody"]["right"] == 0.0 and found["1.0"]["nobody"]["right"] == 1.0

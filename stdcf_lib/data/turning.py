@@ -14,7 +14,6 @@ from stdcf_lib.data.tr_mnist import _direction, _speed_range, _whole, bounce, in
 CLIPS = {"train": 6_000, "test": 2_000}
 ROTATIONS = (-90, -45, 45, 90)
 """Degrees a frame, counter-clockwise as seen on the screen; a motion is a place in this tuple."""
-ORIENTATIONS = 8  # all that turns of 45° and 90° can reach from one of them
 
 
 class TurningDigits(Dataset):
@@ -32,10 +31,9 @@ class TurningDigits(Dataset):
     seed: same seed, same clips, bit for bit; and clip i does not depend on how many clips are asked for.
     frames, size: length in frames and side of the frame in pixels.
     digit_size: height and width in pixels of the square into which digits are shrunk, 20 as MNIST has them.
-    speed: (lowest, highest) in pixels a frame. Direction and start are uniform, and the digit bounces as in `TRMNIST`.
+    speed: (lowest, highest) in pixels a frame. Direction and place are uniform, and the digit bounces as in `TRMNIST`. The
+        first frame shows it upright.
     folder: MNIST's idx files to take the digits from, see `mnist`.
-
-    A digit starts in one of the 8 orientations that turning can show, so that no view sees it upright more often.
 
     Raises ValueError or TypeError for an argument that makes no clips, e.g. a size smaller than a digit's ink.
     """
@@ -62,11 +60,10 @@ class TurningDigits(Dataset):
         order, motion = np.random.default_rng([seed, list(CLIPS).index(split)]).spawn(2)
         rounds = -(-clips // len(images))
         drawn = torch.from_numpy(np.concatenate([order.permutation(len(images)) for _ in range(rounds)])[:clips])
-        chance = torch.from_numpy(motion.random((clips, 6)))
+        chance = torch.from_numpy(motion.random((clips, 5)))
         self.digit = labels[drawn]
         self.motion = (chance[:, 4] * len(ROTATIONS)).long()
         self.label = self.digit * len(ROTATIONS) + self.motion
-        orientation = (chance[:, 5] * ORIENTATIONS).long()
 
         images = shrink(images[drawn], digit_size)
         box = ink_box(images)
@@ -79,10 +76,8 @@ class TurningDigits(Dataset):
 
         self.clips = torch.empty(clips, 1, frames, size, size, dtype=torch.uint8)
         for m, rotation in enumerate(ROTATIONS):  # `render` turns all digits of a call alike
-            for o in range(ORIENTATIONS):
-                angle = o * 360 / ORIENTATIONS + rotation * time
-                for part in ((self.motion == m) & (orientation == o)).nonzero()[:, 0].split(32):
-                    self.clips[part, 0] = render(images[part], box[part], position[part], angle, size)
+            for part in (self.motion == m).nonzero()[:, 0].split(32):
+                self.clips[part, 0] = render(images[part], box[part], position[part], rotation * time, size)
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -85,8 +85,19 @@ class KTHNet(nn.Module):
         """
         if type(temporal) is not int or temporal < 1:
             raise ValueError(f"temporal={temporal!r}: give a dilation as an integer of at least 1")
+        return self.retime(temporal, temporal, 1, 2 * temporal) if exact else self.retime(temporal, temporal, temporal)
+
+    def retime(self, conv1: int, conv2: int, conv3: int, pool2: int = 2) -> Change:
+        """Set `timing`, layer by layer: the temporal dilations of the convolutions, and the frames that pool2 joins.
+
+        Returns:
+            The change, to `undo()` or to use in a `with` block.
+        """
+        timing = (conv1, conv2, conv3, pool2)
+        if any(type(value) is not int or value < 1 for value in timing):
+            raise ValueError(f"timing {timing}: give integers of at least 1")
         change = Change(self, timing=self.timing)
-        self.timing = (temporal, temporal, 1, 2 * temporal) if exact else (temporal, temporal, temporal, 2)
+        self.timing = timing
         return change
 
     def stretch(self, factor: float) -> Change:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from stdcf_lib import explore
-from stdcf_lib.plots import capacity, reconstruction, tr_mnist
+from stdcf_lib.plots import actions, capacity, itsl, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import Drawing
 
 
@@ -35,6 +35,28 @@ FIGURES: dict[str, Callable[[], Drawing]] = {
     "04_sweep": reconstruction.sweep,
     "04_reconstructions": reconstruction.reconstructions,
     "04_learned_atoms": reconstruction.learned_atoms,
+    "05_contact_sheet": actions.contact_sheet,
+    "05_film": tempo.film,
+    "05_filter_response": tempo.filter_response,
+    "05_toy_steps": tempo.toy_steps,
+    "05_accuracy": tempo.by_tempo,
+    "05_change": partial(tempo.by_tempo, "change"),
+    "05_neighbours": partial(tempo.by_tempo, "neighbours"),
+    "05_confusion": tempo.confusion,
+    "05_three_maps": tempo.three_maps,
+    "05_guesses": tempo.guesses,
+    "05_real_confusion": tempo.real_confusion,
+    "05_real_map": tempo.real_map,
+    "06_needs": itsl.needs,
+    "06_largest_clips": itsl.largest_clips,
+    "06_stages": itsl.stages,
+    "06_turning": itsl.turning,
+    "06_swapped": itsl.swapped,
+    "06_curves": itsl.curves,
+    "06_outcome": itsl.outcome,
+    "06_carried_over": itsl.carried_over,
+    "06_published": itsl.published,
+    "06_steps": itsl.steps,
 }
 
 

@@ -73,6 +73,12 @@ def test_ink_stays_in_the_frame_and_is_small():
     assert (data.clips.float().mean((1, 2, 3, 4)) > 2).all()  # none has left
 
 
+def test_the_first_frame_is_the_digit_upright():
+    data = TurningDigits("test", clips=20, size=27, speed=(0, 0))
+    upright = TurningDigits("test", clips=20, size=27, speed=(0, 0), frames=1)
+    assert torch.equal(data.clips[:, :, 0], upright.clips[:, :, 0])
+
+
 def test_shrunk_digits_keep_their_mean():
     images, _ = mnist("test")
     smaller = shrink(images[:50], 11)

@@ -143,3 +143,13 @@ def test_bad_arguments_are_named():
     net.dilate(2, exact=True)
     with pytest.raises(ValueError, match="at least 8 frames"):
         net(torch.zeros(1, 1, 7, 16, 16))
+
+
+def test_timing_is_set_layer_by_layer_and_undone():
+    net = KTHNet("stdcf")
+    with net.retime(1, 2, 3, pool2=4):
+        assert net.timing == (1, 2, 3, 4)
+        assert net.features(torch.rand(1, 1, 16, 16, 16)).shape == (1, 64)
+    assert net.timing == (1, 1, 1, 2)
+    with pytest.raises(ValueError, match=r"timing \(1, 0, 1, 2\): give integers of at least 1"):
+        net.retime(1, 0, 1)

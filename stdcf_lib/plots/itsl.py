@@ -1,0 +1,292 @@
+"""Figures of notebook 06: what the stages of ITSL cost, show and freeze, and what they achieve."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+
+from stdcf_lib import itsl_steps
+from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.data.turning import ROTATIONS, TurningDigits
+from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
+from stdcf_lib.itsl_digits import PLANS, SEEDS, kept
+from stdcf_lib.measure import Cost, cost
+from stdcf_lib.models import stdcf_r50
+from stdcf_lib.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    VERMILLION,
+    Drawing,
+    new_figure,
+    show_frame,
+    show_signed,
+    styled,
+)
+
+GIB = 2**30
+# A stage's kind, by what it freezes.
+KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
+PLAN_COLORS = dict(zip(PLANS, (BLUE, BLACK, SKY_BLUE, PURPLE, GREEN, ORANGE, VERMILLION, ORANGE, BLACK, BLACK), strict=True))
+PLAN_MARKERS = dict(zip(PLANS, "oD^svP*Xd>", strict=True))
+
+# Appendix D, Tables D and E: top-1 and top-5 accuracy in percent after each stage, in order; the last is called "STDCF-R50".
+PUBLISHED = {
+    "Kinetics-400": {
+        "t-1": (68.2, 88.4), "s-1": (70.8, 89.1), "t-2": (72.0, 89.7), "s-2": (73.1, 90.2), "t-3": (73.6, 90.3),
+        "s-3": (74.0, 90.6), "STDCF-R50": (74.5, 91.2),
+    },
+    "Something-Something V1": {
+        "t-1": (42.3, 71.8), "s-1": (44.1, 73.6), "t-2": (44.8, 74.3), "s-2": (45.1, 74.7), "STDCF-R50": (45.9, 75.2),
+    },
+}  # fmt: skip
+
+
+@cache
+def r50_cost(frames: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, batch: int = 1) -> Cost:
+    """What a training pass of STDCF-R50 costs, counted without a single multiplication."""
+    with torch.device("meta"):
+        model = stdcf_r50(spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms)
+    return cost(model.train(), (batch, 3, frames, size, size))
+
+
+@styled
+def needs(
+    frames: int = 16,
+    size: int = 224,
+    reduction: int = 4,
+    spatial_atoms: int = 5,
+    temporal_atoms: int = 3,
+    batch: int = 8,
+) -> Drawing:
+    """Draw what a batch keeps for the backward pass, and the multiplications of a clip, at full size and in the two stages."""
+    t, s, full = schedule(1, frames, size, reduction)
+    figure, panels = new_figure(1, 2, width=8.4, height=3.4, sharey=True)
+    found = [r50_cost(stage.frames, stage.size, spatial_atoms, temporal_atoms, batch) for stage in (full, t, s)]
+    arrays = {
+        "stored (GiB)": np.array([one.stored_bytes / GIB for one in found]),
+        "compute (GMAC)": np.array([one.macs / batch / 1e9 for one in found]),
+    }
+    labels = [f"{name}\n{stage.frames}×{stage.size}²" for name, stage in (("full", full), ("stage-t", t), ("stage-s", s))]
+    for axes, (name, values) in zip(panels, arrays.items(), strict=True):
+        bars = axes.barh(range(3), values, color=[BLACK, BLUE, ORANGE], height=0.6)
+        axes.bar_label(bars, [f"{value:.3g}  ({value / values[0]:.0%})" for value in values], padding=4)
+        axes.set(xlabel=name, xlim=(0, 1.4 * values.max()), yticks=range(3), yticklabels=labels)
+    panels[0].invert_yaxis()
+    panels[0].set_title(f"kept for the backward pass, batch {batch}, float32")
+    panels[1].set_title("multiplications of a clip's forward pass")
+    return Drawing(figure, arrays)
+
+
+@styled
+def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: int = 224) -> Drawing:
+    """Draw the longest clips, a batch of them, that fit into a GPU's memory at full size and in the two stages."""
+    t, s, full = schedule(1, 8, size)
+    state = 3 * 4 * r50_cost(8, size).parameters  # weights, gradients, momentum
+    figure, axes = new_figure(width=7.2, height=3.6)
+    arrays = {}
+    for shift, (name, stage, color) in enumerate((("full", full, BLACK), ("stage-t", t, BLUE), ("stage-s", s, ORANGE))):
+        # Nothing in this network shrinks time, so what is kept grows in proportion to the frames.
+        four, eight = (r50_cost(k * stage.frames, stage.size, batch=batch).stored_bytes for k in (1, 2))
+        longest = [int((m * 1e9 - state - (2 * four - eight)) / (eight - four) * 8) for m in memories]
+        place = np.arange(len(memories)) + 0.27 * (shift - 1)
+        axes.bar_label(axes.bar(place, longest, width=0.25, color=color, label=name), padding=2)
+        arrays[name] = np.array(longest)
+    axes.set(xticks=range(len(memories)), xticklabels=[f"{m} GB" for m in memories], xlabel="memory of the GPU")
+    axes.set(ylabel="frames of the full clip", title=f"The longest clips of {size}² that fit, {batch} at a time, float32")
+    axes.legend()
+    return Drawing(figure, arrays)
+
+
+@styled
+def stages(iterations: int = 2, frames: int = 8, size: int = 224, reduction: int = 4) -> Drawing:
+    """Draw the clips that each stage shows, as wide as they are long and as high as they are large, and what it freezes."""
+    planned = schedule(iterations, frames, size, reduction)
+    figure, axes = new_figure(width=1.5 * len(planned) + 0.5, height=2.9)
+    labels = {"spatial": "ψ frozen", "temporal": "φ frozen", None: "all trains"}
+    for i, stage in enumerate(planned):
+        width, height = 1.1 * stage.frames / frames, stage.size / size
+        for k in range(stage.frames):
+            left = 1.4 * i + k * width / stage.frames
+            box = Rectangle((left, 0), 0.8 * width / stage.frames, height, color=KIND_COLORS[stage.frozen], alpha=0.8)
+            axes.add_patch(box)
+        axes.text(1.4 * i, -0.08, f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}", va="top")
+    axes.set(xlim=(-0.1, 1.4 * len(planned)), ylim=(-0.75, 1.1), xticks=[], yticks=[])
+    axes.set_title("Each bar is a frame, as high as its side")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    return Drawing(figure, {"frames": np.array([s.frames for s in planned]), "size": np.array([s.size for s in planned])})
+
+
+@styled
+def turning(clips: Sequence[int] = (0, 1, 2), seed: int = 0) -> Drawing:
+    """Draw a few turning digits as full clips, and as the two stages show them."""
+    data = TurningDigits("test", clips=max(clips) + 1, seed=seed)
+    t, s, full = schedule(1, 16, 28)
+    figure, panels = new_figure(3 * len(clips), 1, width=9.6, height=1.0 * 3 * len(clips) * 0.75, squeeze=False)
+    rows = iter(panels[:, 0])
+    arrays = {}
+    for clip in clips:
+        x, label = data[clip]
+        digit, rotation = label // 4, ROTATIONS[label % 4]
+        for name, stage in (("full", full), ("stage-t", t), ("stage-s", s)):
+            axes, seen = next(rows), view(x[None], stage)[0, 0]
+            frames = torch.full((16, stage.size, stage.size), 0.35)  # gray where a stage shows nothing
+            frames[:: 16 // stage.frames] = seen
+            show_frame(axes, np.concatenate(list(frames.numpy()), axis=1))
+            axes.set_ylabel(name, rotation=0, ha="right", va="center")
+            if name == "full":
+                axes.set_title(f"a {digit} that turns by {rotation:+d}° a frame", loc="left")
+            arrays[f"{clip}, {name}"] = seen.numpy()
+    return Drawing(figure, arrays)
+
+
+@styled
+def swapped(atom: int = 1) -> Drawing:
+    """Draw what becomes of a spatial atom, made for the grid of stage-t, on the twice finer grid of stage-s, by each rule."""
+    coarse, fine = Stage("t", 8, 14), Stage("s", 2, 28)
+    figure, panels = new_figure(1, 4, width=9.6, height=2.9)
+    arrays = {}
+    for axes, rule in zip(panels, ("built", "keep", "dilate", "resample"), strict=True):
+        layer = STDCFConv3d(1, 1, 3, padding=1)
+        if rule != "built":
+            AtomSwap(layer, coarse, rule).to(fine)
+        psi, d = layer.psi.detach()[atom], layer.dilation[1]
+        spread = torch.zeros(d * (len(psi) - 1) + 1, d * (len(psi) - 1) + 1)
+        spread[::d, ::d] = psi
+        pixel = 2.0 if rule == "built" else 1.0  # in pixels of the fine grid
+        reach = pixel * len(spread) / 2
+        show_signed(axes, spread.numpy()).set_extent((-reach, reach, -reach, reach))
+        axes.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), title="14², as built" if rule == "built" else f"28², {rule}")
+        arrays[rule] = spread.numpy()
+    figure.suptitle("The same piece of the scene: a spatial atom on a coarse grid, and by three rules on a finer one")
+    return Drawing(figure, arrays)
+
+
+@styled
+def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "unfrozen", "multigrid"), part: str = "joint") -> Drawing:
+    """Draw the accuracy, at the size that is being trained, against the compute spent; the median and range over seeds."""
+    figure, axes = new_figure(width=8.0, height=4.4)
+    arrays = {}
+    for name in names:
+        rows = [kept(name, seed).metrics for seed in SEEDS]
+        x = _compute(name, rows[0])
+        y = np.array([[row[part] for row in one] for one in rows])
+        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 5}
+        axes.fill_between(x, y.min(0), y.max(0), color=PLAN_COLORS[name], alpha=0.12, linewidth=0)
+        axes.plot(x, np.median(y, 0), label=PLANS[name].title, **style)
+        arrays |= {f"{name}, compute": x, name: y}
+    edges = np.cumsum(PLANS["itsl"].shares)
+    for left, right, stage in zip([0, *edges], edges, PLANS["itsl"].stages, strict=False):
+        axes.axvline(right, color=BLACK, linewidth=0.5, alpha=0.4)
+        place = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
+        axes.text((left + right) / 2, 1.0, stage.name, fontsize="small", **place)
+    axes.set(xlabel="compute spent, in full-size epochs", ylabel=f"{part} accuracy at the trained size")
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.95))
+    return Drawing(figure, arrays)
+
+
+def _compute(name: str, rows: list[dict]) -> np.ndarray:
+    """Compute spent at the end of each epoch, in full-size epochs."""
+    plan, spent, before = PLANS[name], [], 0.0
+    for stage, share in zip(plan.timed(), plan.shares, strict=True):
+        mine = [row for row in rows if row["stage"] == stage.name]
+        done = [min(row["epoch"] / stage.epochs, 1.0) for row in mine]
+        done[-1] = 1.0
+        spent += [before + share * part for part in done]
+        before += share
+    return np.array(spent)
+
+
+@styled
+def outcome(names: Sequence[str] = tuple(PLANS)) -> Drawing:
+    """Draw the accuracy that each plan ends with at full size: of both, of the digit and of the motion; a marker a seed."""
+    figure, panels = new_figure(1, 3, width=11.0, height=0.9 + 0.36 * len(names), sharey=True)
+    arrays = {}
+    for axes, part in zip(panels, ("joint", "digit", "motion"), strict=True):
+        for row, name in enumerate(names):
+            values = np.array([final(name, seed)[f"full_{part}"] for seed in SEEDS])
+            style = {"marker": PLAN_MARKERS[name], "color": PLAN_COLORS[name], "alpha": 0.7, "linestyle": "none"}
+            axes.plot(values, np.full(len(values), row), **style)
+            axes.vlines(values.mean(), row - 0.3, row + 0.3, color=PLAN_COLORS[name], linewidth=2)
+            arrays[f"{name}, {part}"] = values
+        axes.set(xlabel=f"{part} accuracy at full size", xlim=(0, 1))
+    panels[0].set(yticks=range(len(names)), yticklabels=[PLANS[name].title for name in names])
+    panels[0].invert_yaxis()
+    return Drawing(figure, arrays)
+
+
+def final(name: str, seed: int) -> dict[str, float]:
+    """The last row of a kept run's metrics."""
+    return kept(name, seed).metrics[-1]
+
+
+@styled
+def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample"), part: str = "joint") -> Drawing:
+    """Draw the accuracy after each stage at its own size, and of the same network at full size, for each rule of the swap."""
+    figure, panels = new_figure(1, len(names), width=3.6 * len(names), height=3.8, sharey=True, squeeze=False)
+    arrays = {}
+    for axes, name in zip(panels[0], names, strict=True):
+        labels = [stage.name for stage in PLANS[name].stages]
+        for key, title, style in ((part, "at its own size", "o-"), (f"full_{part}", "at full size", "s--")):
+            values = np.array([[_last(kept(name, seed).metrics, stage)[key] for stage in labels] for seed in SEEDS])
+            color = BLUE if key == part else VERMILLION
+            axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0)
+            axes.plot(range(len(labels)), np.median(values, 0), style, color=color, label=title)
+            arrays[f"{name}, {title}"] = values
+        axes.set(xticks=range(len(labels)), xticklabels=labels, title=PLANS[name].title, ylim=(0, None), xlabel="after stage")
+    panels[0, 0].set_ylabel(f"{part} accuracy")
+    panels[0, 0].legend()
+    return Drawing(figure, arrays)
+
+
+def _last(rows: list[dict], stage: str) -> dict[str, float]:
+    return [row for row in rows if row["stage"] == stage][-1]
+
+
+@styled
+def published() -> Drawing:
+    """Draw the accuracies that the paper publishes after each stage (its Tables D and E). Not ours."""
+    figure, panels = new_figure(1, 2, width=9.6, height=3.6, width_ratios=[7, 5])
+    arrays = {}
+    for axes, (name, table) in zip(panels, PUBLISHED.items(), strict=True):
+        values = np.array(list(table.values()))
+        axes.plot(range(len(table)), values[:, 0], "o-", color=BLUE)
+        for i, value in enumerate(values[:, 0]):
+            axes.annotate(f"{value}", (i, value), (0, 6), textcoords="offset points", ha="center", fontsize="small")
+        axes.set(xticks=range(len(table)), xticklabels=table, title=f"{name}, as published", ylabel="top-1 accuracy (%)")
+        axes.margins(0.08, 0.18)
+        arrays[name] = values
+    return Drawing(figure, arrays)
+
+
+@styled
+def steps(record: dict | None = None) -> Drawing:
+    """Draw how many clips a second a device trained, and the memory it needed, by family and stage (`itsl_steps`)."""
+    record = itsl_steps.records()[0] if record is None else record
+    rows = record["steps"]
+    kinds, names = list(dict.fromkeys(row["kind"] for row in rows)), list(dict.fromkeys(row["stage"] for row in rows))
+    figure, panels = new_figure(1, 2, width=9.6, height=3.6)
+    arrays = {}
+    for axes, key, label in zip(panels, ("clips_per_second", "peak_gib"), ("clips a second", "peak memory (GiB)"), strict=True):
+        for shift, (stage, color) in enumerate(zip(names, (BLACK, BLUE, ORANGE), strict=False)):
+            values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for kind in kinds]
+            place = np.arange(len(kinds)) + 0.27 * (shift - 1)
+            bars = axes.bar(place, values, width=0.25, color=color, label=stage)
+            axes.bar_label(bars, fmt="%.2g", padding=2, fontsize="small")
+            arrays[f"{stage}, {key}"] = np.array(values)
+        axes.set(xticks=range(len(kinds)), xticklabels=kinds, ylabel=label)
+    panels[0].legend()
+    figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
+    return Drawing(figure, arrays)
+
+
+def minutes(name: str) -> float:
+    """The mean over seeds of the minutes that a plan's training took, evaluations left out."""
+    return float(np.mean([sum(row["seconds"] for row in kept(name, seed).metrics) / 60 for seed in SEEDS]))

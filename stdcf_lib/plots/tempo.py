@@ -1,0 +1,392 @@
+"""Figures of notebook 05: what a change of tempo does to a network that learned actions at one tempo."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from openTSNE import TSNE, TSNEEmbedding
+from torch import Tensor
+from torch.nn import functional as F
+
+from stdcf_lib.data.actions import render
+from stdcf_lib.data.kth_protocol import ACTIONS
+from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    VERMILLION,
+    Drawing,
+    new_figure,
+    show_frame,
+    styled,
+)
+from stdcf_lib.tempo import (
+    DILATIONS,
+    GRID_TEMPI,
+    REAL,
+    SEEDS,
+    TEMPI,
+    WAYS,
+    kept_features,
+    measured,
+    neighbours_kept,
+    trained,
+)
+
+COLORS = dict(zip(WAYS, (VERMILLION, BLUE, GREEN, ORANGE), strict=True))
+MARKERS = dict(zip(WAYS, "soD^", strict=True))
+TITLES = {"full": "full 3D", "rank1": "rank-1", "stdcf": "STDCF"}
+ACTION_COLORS = dict(zip(ACTIONS, (BLUE, SKY_BLUE, GREEN, ORANGE, VERMILLION, PURPLE), strict=True))
+ACTION_MARKERS = dict(zip(ACTIONS, "osv^DP", strict=True))
+SECONDS = 1.28  # of a window at tempo 1
+
+MEASURES = {
+    "accuracy": "test accuracy",
+    "change": "relative change of the representation",
+    "neighbours": "share of 10 nearest neighbours kept",
+}
+
+
+@styled
+def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subject: int = 2) -> Drawing:
+    """Draw an action at several tempi, eight frames each at one and the same rate of frames."""
+    figure, panels = new_figure(len(tempi), 1, width=8.4, height=0.9 * len(tempi) + 0.3, squeeze=False)
+    arrays = {}
+    for axes, τ in zip(panels[:, 0], tempi, strict=True):
+        clip = render(action, subject, 1, 1, 8, τ, start=1.6, fps=12.5, size=(60, 80))
+        show_frame(axes, np.concatenate(list(clip), axis=1), 255)
+        axes.set_ylabel(f"τ = {τ:g}", rotation=0, ha="right", va="center")
+        arrays[f"tempo {τ:g}"] = clip
+    panels[0, 0].set_title(f"{action}, 8 frames at 12.5 frames/s")
+    return Drawing(figure, arrays)
+
+
+@styled
+def filter_response(action: str = "handwaving", tempo: float = 2.0, dilation: int = 2, channel: int = 0) -> Drawing:
+    """Draw what one filter of the trained first layer answers at one pixel, at tempo 1 and at another, plain and dilated.
+
+    The pixel is the one where the answer at tempo 1 varies most. Time is that of the motion: at tempo 2 a second of it takes
+    two seconds of film.
+    """
+    τ = tempo
+    reference, clip = (render(action, 2, 1, 1, round(32 * t), t, start=1.0, fps=12.5, size=(60, 80)) for t in (1.0, τ))
+    layer = trained("stdcf").conv1
+    mean, deviation = reference.mean(), reference.std()  # of both clips' input, so that only time differs
+
+    def answers(clip: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            scaled = torch.from_numpy((clip - mean) / deviation).float()
+            return layer(scaled[None, None])[0, channel].numpy()
+
+    before = answers(reference)
+    y, x = np.unravel_index(before.std(0).argmax(), before.shape[1:])
+    plain = answers(clip)[:, y, x]
+    with layer.dilate(temporal=dilation):
+        dilated = answers(clip)[:, y, x]
+    figure, (top, axes) = new_figure(2, 1, width=8.0, height=4.4, height_ratios=[1, 2.6])
+    shown = np.linspace(0, len(clip) - 1, 10).astype(int)
+    show_frame(top, np.concatenate(list(clip[shown]), axis=1), 255)
+    top.plot(80 * np.arange(10) + x, np.full(10, y), "+", color=ORANGE, markersize=9, markeredgewidth=2)
+    top.set_title(f"{action} at tempo {τ:g}; the filter looks at the cross")
+    time, slow = np.arange(32) / 12.5, np.arange(len(clip)) / 12.5 / τ
+    axes.plot(time, before[:, y, x], "-", color=BLACK, linewidth=4, alpha=0.25, label="tempo 1, as trained")
+    axes.plot(slow, plain, "s--", color=VERMILLION, markersize=3, label=f"tempo {τ:g}, as trained")
+    axes.plot(slow, dilated, "o-", color=BLUE, markersize=3, label=f"tempo {τ:g}, dilated by {dilation}")
+    axes.set(xlabel="time of the motion (s)", ylabel="response of the filter")
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    return Drawing(figure, {"reference": before[:, y, x], "plain": plain, "dilated": dilated})
+
+
+def toy(signal: Tensor, repeat: int = 1, dilations: tuple[int, int] = (1, 1), pool: int = 2) -> dict[str, Tensor]:
+    """Table B's trouble in one dimension: two filters over time with a max-pool between them, step by step.
+
+    signal: (T,), of which every value is repeated `repeat` times.
+    dilations: of the two filters, (1, -1, 2) and (2, 1, -1); both pad with zeros.
+    pool: values that the max-pool joins.
+
+    Returns the steps by name: `input`, `filter 1`, `pool`, `filter 2`, and `mean`, a single number.
+    """
+    x = signal.repeat_interleave(repeat)
+    steps = {"input": x}
+    first, second = torch.tensor([1.0, -1.0, 2.0]), torch.tensor([2.0, 1.0, -1.0])
+    steps["filter 1"] = x = _along(x, first, dilations[0])
+    steps["pool"] = x = F.max_pool1d(x[None, None], pool)[0, 0]
+    steps["filter 2"] = x = _along(x, second, dilations[1])
+    steps["mean"] = x.mean()
+    return steps
+
+
+def _along(x: Tensor, taps: Tensor, dilation: int) -> Tensor:
+    return F.conv1d(x[None, None], taps[None, None], dilation=dilation, padding=dilation)[0, 0]
+
+
+@styled
+def toy_steps(repeat: int = 2, dilation_1: int = 2, pool: int = 2, dilation_2: int = 2) -> Drawing:
+    """Draw `toy` on eight values: above as built, below for the repeated input with dilations and pool of your choice."""
+    signal = torch.tensor([1.0, 3, 0, 2, 4, 1, 2, 0])
+    runs = {"as built": toy(signal), "repeated": toy(signal, repeat, (dilation_1, dilation_2), pool)}
+    figure, panels = new_figure(2, 4, width=9.0, height=4.0, sharey="col")
+    arrays = {}
+    for row, (name, steps) in zip(panels, runs.items(), strict=True):
+        for axes, (step, values) in zip(row, list(steps.items())[:-1], strict=True):
+            middle = (np.arange(len(values)) + 0.5) / len(values)
+            axes.bar(middle, values.numpy(), width=0.9 / len(values), color=BLUE if name == "as built" else ORANGE)
+            axes.set(xticks=[], xlim=(0, 1), title=f"{step}, {len(values)} values")
+            arrays[f"{name}, {step}"] = values.numpy()
+        arrays[f"{name}, mean"] = steps["mean"].numpy()
+        row[0].set_ylabel(name)
+        row[-1].set_xlabel(f"mean {steps['mean']:.3f}")
+    figure.suptitle(f"Every value {repeat} times; dilations {dilation_1} and {dilation_2}, a pool of {pool}")
+    return Drawing(figure, arrays)
+
+
+@styled
+def by_tempo(measure: str = "accuracy", kinds: Sequence[str] = KINDS, seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw one of `MEASURES` of the trained networks against tempo, for each way to meet it: the mean and range over seeds."""
+    if measure not in MEASURES:
+        raise ValueError(f"measure={measure!r}; choose one of {', '.join(map(repr, MEASURES))}")
+    figure, panels = new_figure(1, len(kinds), width=3.0 * len(kinds) + 0.4, height=3.8, sharey=True, squeeze=False)
+    arrays = {"tempo": np.array(TEMPI)}
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        for way, title in WAYS.items():
+            values = np.array([[measured(kind, seed)[way][str(τ)][measure] for τ in TEMPI] for seed in seeds])
+            style = {"color": COLORS[way], "marker": MARKERS[way], "markersize": 5}
+            axes.fill_between(TEMPI, values.min(0), values.max(0), color=COLORS[way], alpha=0.15, linewidth=0)
+            axes.plot(TEMPI, values.mean(0), label=title, **style)
+            arrays[f"{kind}, {way}"] = values
+        axes.set(xscale="log", xticks=TEMPI, xticklabels=[f"{τ:g}" for τ in TEMPI], title=TITLES[kind], ylim=(0, None))
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("tempo τ (fast ← 1 → slow)")
+    panels[0, 0].set_ylabel(MEASURES[measure])
+    if measure == "accuracy":
+        for axes in panels[0]:
+            axes.axhline(1 / len(ACTIONS), color=BLACK, linewidth=1, linestyle=":")
+        panels[0, 0].text(TEMPI[0], 1 / len(ACTIONS) + 0.01, "chance", fontsize="small")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(WAYS), loc="outside lower center")
+    return Drawing(figure, arrays)
+
+
+@styled
+def confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw which action was taken for which at tempo 1, in rendered test clips, summed over seeds."""
+    counts = np.sum([measured(kind, seed, "actions")["confusion"] for seed in seeds], axis=0)
+    figure, axes = new_figure(width=5.6, height=4.6)
+    _matrix(axes, counts / counts.sum(1, keepdims=True))
+    axes.set(title=f"{TITLES[kind]}: share of an action's clips, {len(seeds)} seeds")
+    return Drawing(figure, {"counts": counts})
+
+
+@styled
+def real_confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw which action the windows of real clips were taken for: at tempo 1, at tempo 2 as trained, and dilated."""
+    names = ("1, plain", "2, plain", "2, dilated")
+    figure, panels = new_figure(1, len(names), width=12.0, height=5.0)
+    arrays = {}
+    for axes, name in zip(panels, names, strict=True):
+        counts = sum(_counts(*real_answers(name, kind, seed)) for seed in seeds)
+        _matrix(axes, counts / counts.sum(1, keepdims=True))
+        τ, way = REAL[name]
+        axes.set_title(f"tempo {τ}, {WAYS[way]}: {np.trace(counts) / counts.sum():.0%} of windows right")
+        if axes is not panels[0]:
+            axes.set(ylabel="", yticklabels=[])
+        arrays[name] = counts
+    return Drawing(figure, arrays)
+
+
+def real_answers(name: str, kind: str = "stdcf", seed: int = 0, whole_clips: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """True and found actions of the windows of real clips, under a name of `tempo.REAL`, from the kept representations.
+
+    whole_clips: give one answer a clip, the likeliest by the mean over its windows.
+    """
+    kept = kept_features(kind, seed, "real")
+    with torch.no_grad():
+        chances = trained(kind, seed).fc(torch.from_numpy(kept[name])).softmax(1).numpy()
+    if not whole_clips:
+        return kept["action"], chances.argmax(1)
+    clips = np.unique(kept["clip"])
+    found = np.array([chances[kept["clip"] == clip].mean(0).argmax() for clip in clips])
+    return np.array([kept["action"][kept["clip"] == clip][0] for clip in clips]), found
+
+
+def _counts(true: np.ndarray, found: np.ndarray) -> np.ndarray:
+    counts = np.zeros((len(ACTIONS), len(ACTIONS)), np.int64)
+    np.add.at(counts, (true, found), 1)
+    return counts
+
+
+def _matrix(axes: Axes, shares: np.ndarray) -> None:
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(False)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.005:
+            color = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=color, fontsize="small")
+    axes.set(xticks=range(len(ACTIONS)), yticks=range(len(ACTIONS)), yticklabels=ACTIONS)
+    axes.set_xticklabels(ACTIONS, rotation=35, ha="right")
+    axes.set(xlabel="taken for", ylabel="shown")
+
+
+def grid_features(τ: float, dilations: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
+    """The kept representation of the clips of `tempo.feature_grid` at a tempo of `GRID_TEMPI`, under dilations from 1 to 3 of
+    conv1, conv2 and conv3: (n, 64)."""
+    if τ not in GRID_TEMPI:
+        raise ValueError(f"τ={τ!r}; the kept representations are of tempi {', '.join(map(str, GRID_TEMPI))}")
+    return _grid()["features"][GRID_TEMPI.index(τ), *(DILATIONS.index(d) for d in dilations)]
+
+
+def grid_actions() -> np.ndarray:
+    """The actions, (n,), of the clips of `grid_features`."""
+    return _grid()["action"]
+
+
+@cache
+def _grid() -> dict[str, np.ndarray]:
+    return kept_features()
+
+
+@cache
+def fitted_map(perplexity: int = 20) -> TSNEEmbedding:
+    """The map, by t-SNE, of the kept representations at tempo 1. Others are then put *into* it, and do not change it."""
+    return _fitted(grid_features(1.0), perplexity)
+
+
+def _fitted(features: np.ndarray, perplexity: int) -> TSNEEmbedding:
+    fitted = TSNE(perplexity=perplexity, random_state=0, n_jobs=1).fit(features)
+    fitted.prepare_interpolation_grid()  # moves the whole map a little, and the first `transform` would do it unasked
+    return fitted
+
+
+@styled
+def tempo_map(
+    tempo: float = 2.0,
+    conv1: int = 1,
+    conv2: int = 1,
+    conv3: int = 1,
+    action: str = "all",
+    subject: int | str = "all",
+    perplexity: int = 20,
+) -> Drawing:
+    """Draw where clips of a tempo fall in the map of tempo 1, under a dilation of each layer (Figures 3 and B).
+
+    Small gray marks are the clips at tempo 1; a line leads from each to the same clip at the other tempo.
+
+    action, subject: which clips to show of the other tempo; "all" of them by default.
+    """
+    reference, moved = grid_features(1.0), grid_features(tempo, (conv1, conv2, conv3))
+    figure, axes = new_figure(width=7.6, height=5.6)
+    arrays = _draw_map(axes, reference, moved, _chosen(action, subject), perplexity)
+    axes.set_title(f"tempo {tempo:g}, dilations {conv1}, {conv2}, {conv3}: {_numbers(reference, moved)}")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="action")
+    return Drawing(figure, arrays)
+
+
+@styled
+def three_maps(tempo: float = 2.0, perplexity: int = 20) -> Drawing:
+    """Draw the map of tempo 1, and where clips of another tempo fall in it: as trained, and dilated."""
+    whole = round(tempo)
+    reference = grid_features(1.0)
+    cases = {
+        "tempo 1": reference,
+        f"tempo {tempo:g}, as trained": grid_features(tempo),
+        f"tempo {tempo:g}, dilated by {whole}": grid_features(tempo, (whole,) * 3),
+    }
+    figure, panels = new_figure(1, 3, width=12.4, height=4.6, sharex=True, sharey=True)
+    arrays = {}
+    for axes, (title, moved) in zip(panels, cases.items(), strict=True):
+        drawn = _draw_map(axes, reference, moved, _chosen("all", "all"), perplexity)
+        axes.set_title(f"{title}\n{_numbers(reference, moved)}" if moved is not reference else title)
+        arrays |= {f"{title}, {name}": array for name, array in drawn.items()}
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(ACTIONS), loc="outside lower center")
+    return Drawing(figure, arrays)
+
+
+@styled
+def real_map(seed: int = 0, perplexity: int = 20) -> Drawing:
+    """Draw the map of the windows of real clips at tempo 1, and where they fall at tempo 2: as trained, dilated, exact."""
+    kept = kept_features("stdcf", seed, "real")
+    reference = kept["1, plain"]
+    fitted = _fitted(reference, perplexity)
+    figure, panels = new_figure(1, len(REAL), width=4.0 * len(REAL), height=4.6, sharex=True, sharey=True)
+    arrays = {}
+    for axes, (name, (τ, way)) in zip(panels, REAL.items(), strict=True):
+        moved = kept[name]
+        place = np.asarray(fitted if name == "1, plain" else fitted.transform(moved))
+        _clouds(axes, place, kept["action"])
+        title = f"tempo {τ}, {WAYS[way]}"
+        axes.set_title(title if τ == 1 else f"{title}\n{_numbers(reference, moved)}")
+        arrays |= {f"{name}, position": place, f"{name}, neighbours": np.array(_neighbours(reference, moved))}
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(ACTIONS), loc="outside lower center")
+    return Drawing(figure, arrays)
+
+
+@styled
+def guesses(seeds: Sequence[int] = SEEDS) -> Drawing:
+    """Draw the accuracy at each tempo for those who choose the dilation: nobody, two estimates from the clip, and an oracle."""
+    who = {
+        "nobody": ("nobody: dilation 1", VERMILLION, "s"),
+        "period": ("the period of the motion", ORANGE, "^"),
+        "confidence": ("where the network is surest", BLUE, "o"),
+        "oracle": ("an oracle", BLACK, "D"),
+    }
+    figure, axes = new_figure(width=7.2, height=4.0)
+    arrays = {}
+    for shift, (name, (title, color, marker)) in zip((-0.12, -0.04, 0.04, 0.12), who.items(), strict=True):
+        values = np.array(
+            [[measured("stdcf", seed, "guesses")[str(float(d))][name]["accuracy"] for d in DILATIONS] for seed in seeds]
+        )
+        x = np.array(DILATIONS) + shift
+        axes.vlines(x, values.min(0), values.max(0), color=color)
+        axes.plot(x, values.mean(0), marker, color=color, linestyle="none", label=title)
+        arrays[name] = values
+    axes.set(xlabel="tempo τ of the clips", ylabel="test accuracy", xticks=DILATIONS, ylim=(0, 1))
+    axes.set_title(f"Who chooses the dilation? Mean and range over {len(seeds)} seeds")
+    axes.legend(loc="lower left")
+    return Drawing(figure, arrays)
+
+
+def _chosen(action: str, subject: int | str) -> np.ndarray:
+    grid = _grid()
+    chosen = np.ones(len(grid["action"]), bool)
+    if action != "all":
+        chosen &= grid["action"] == ACTIONS.index(action)
+    return chosen if subject == "all" else chosen & (grid["subject"] == subject)
+
+
+def _draw_map(
+    axes: Axes, reference: np.ndarray, moved: np.ndarray, chosen: np.ndarray, perplexity: int
+) -> dict[str, np.ndarray]:
+    fitted = fitted_map(perplexity)
+    start = np.asarray(fitted)
+    end = start if moved is reference else np.asarray(fitted.transform(moved))
+    axes.plot(*start.T, ".", color="#B0B0B0", markersize=3)
+    if moved is not reference:
+        paths = np.stack([start[chosen], end[chosen]])  # a column is a line
+        axes.plot(paths[..., 0], paths[..., 1], "-", color="#B0B0B0", linewidth=0.5)
+    _clouds(axes, end[chosen], _grid()["action"][chosen])
+    return {"position": end, "neighbours": np.array(_neighbours(reference, moved))}
+
+
+def _clouds(axes: Axes, place: np.ndarray, action: np.ndarray) -> None:
+    for number, name in enumerate(ACTIONS):
+        points = place[action == number]
+        axes.plot(*points.T, ACTION_MARKERS[name], color=ACTION_COLORS[name], markersize=6, alpha=0.8, label=name)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+
+
+def _neighbours(reference: np.ndarray, moved: np.ndarray) -> float:
+    return neighbours_kept(torch.from_numpy(moved), torch.from_numpy(reference))
+
+
+def _numbers(reference: np.ndarray, moved: np.ndarray) -> str:
+    return f"{_neighbours(reference, moved):.0%} of neighbours kept"

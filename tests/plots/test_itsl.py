@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from stdcf_lib.data.turning import TurningDigits
+from stdcf_lib.itsl import schedule, view
+from stdcf_lib.itsl_digits import PLANS, kept
+from stdcf_lib.plots import itsl as plots
+
+
+def test_needs_are_the_independent_counts():
+    arrays = plots.needs(frames=8, batch=1).arrays
+    np.testing.assert_allclose(arrays["compute (GMAC)"], [66.069, 17.375, 16.518], atol=5e-4)
+    assert arrays["stored (GiB)"][0] > 2.5 * arrays["stored (GiB)"][1]
+    assert plots.needs(frames=16, reduction=16, batch=1).arrays["compute (GMAC)"][2] < arrays["compute (GMAC)"][2]
+
+
+def test_the_longest_clips_fit_and_longer_ones_do_not():
+    arrays = plots.largest_clips((24,), batch=2).arrays
+    state = 12 * plots.r50_cost(8, 224).parameters
+    for name, size, share in (("full", 224, 1), ("stage-t", 112, 1), ("stage-s", 224, 4)):
+        longest = int(arrays[name][0]) // share
+        for frames, fits in ((longest, True), (longest + 2, False)):
+            assert (plots.r50_cost(frames, size, batch=2).stored_bytes + state <= 24e9) is fits, name
+
+
+def test_stages_are_the_schedules():
+    arrays = plots.stages(3, 32, 224, 16).arrays
+    assert arrays["frames"].tolist() == [32, 2] * 3 + [32] and arrays["size"].tolist() == [56, 224] * 3 + [224]
+
+
+def test_turning_digits_are_shown_as_the_stages_see_them():
+    arrays = plots.turning((4,)).arrays
+    clip = TurningDigits("test", clips=5)[4][0]
+    t, s, _ = schedule(1, 16, 28)
+    np.testing.assert_array_equal(arrays["4, full"], clip[0])
+    np.testing.assert_array_equal(arrays["4, stage-t"], view(clip[None], t)[0, 0])
+    np.testing.assert_array_equal(arrays["4, stage-s"], view(clip[None], s)[0, 0])
+
+
+def test_swapped_atoms():
+    arrays = plots.swapped(2).arrays
+    np.testing.assert_array_equal(arrays["built"], arrays["keep"])
+    np.testing.assert_array_equal(arrays["dilate"][::2, ::2], arrays["built"])
+    assert arrays["dilate"].shape == arrays["resample"].shape == (5, 5)
+    assert (arrays["dilate"][1::2] == 0).all() and (arrays["resample"] != 0).sum() > (arrays["dilate"] != 0).sum()
+
+
+def test_curves_end_where_the_compute_ends():
+    arrays = plots.curves().arrays
+    for name in ("itsl", "direct", "unfrozen", "multigrid"):
+        x, y = arrays[f"{name}, compute"], arrays[name]
+        assert x[-1] == pytest.approx(sum(PLANS[name].shares)) and (np.diff(x) > 0).all() and y.shape == (3, len(x))
+        assert y[1, -1] == kept(name, 1).metrics[-1]["joint"]
+    t1, s1 = (next(i for i, row in enumerate(kept("itsl").metrics) if row["stage"] == stage) for stage in ("t-1", "s-1"))
+    assert arrays["itsl, compute"][s1 - 1] == pytest.approx(PLANS["itsl"].shares[0]) and t1 == 0
+
+
+def test_outcomes_are_the_last_rows():
+    arrays = plots.outcome().arrays
+    assert len(arrays) == 3 * len(PLANS)
+    assert arrays["multigrid, motion"][2] == kept("multigrid", 2).metrics[-1]["full_motion"]
+    with_both = [f"{name}, {part}" for name in PLANS for part in ("digit", "motion")]
+    assert all((arrays[key] >= arrays[f"{key.rsplit(', ', 1)[0]}, joint"]).all() for key in with_both)
+
+
+def test_what_is_carried_over_is_in_the_runs():
+    arrays = plots.carried_over().arrays
+    rows = [row for row in kept("itsl-dilate", 1).metrics if "steps" in row]
+    assert arrays["itsl-dilate, at full size"][1].tolist() == [row["full_joint"] for row in rows]
+    assert arrays["itsl-dilate, at its own size"][1].tolist() == [row["joint"] for row in rows]
+
+
+def test_published_numbers_are_the_papers():
+    tables = plots.published().arrays
+    assert tables["Kinetics-400"].tolist()[0] == [68.2, 88.4] and tables["Kinetics-400"].shape == (7, 2)
+    assert tables["Something-Something V1"].tolist()[-1] == [45.9, 75.2]
+    assert all((np.diff(table, axis=0) > 0).all() for table in tables.values())
+
+
+def test_steps_are_the_record():
+    (record, *_) = plots.itsl_steps.records()
+    arrays = plots.steps(record).arrays
+    row = next(row for row in record["steps"] if (row["kind"], row["stage"]) == ("stdcf", "stage-t"))
+    assert arrays["stage-t, peak_gib"][2] == row["peak_gib"]
+    assert record["machine"]["device"] in plots.steps(record).figure.get_suptitle()
+
+
+def test_minutes_are_the_sum_of_epochs():
+    expected = np.mean([sum(row["seconds"] for row in kept("direct", seed).metrics) for seed in range(3)]) / 60
+    assert plots.minutes("direct") == pytest.approx(expected)
+
+
+def test_nothing_is_computed_to_count():
+    plots.r50_cost.cache_clear()
+    assert plots.r50_cost(64, 224).stored_bytes > 4e9  # more than a test may hold
