@@ -141,7 +141,7 @@ class AtomSwap:
             raise ValueError(f"swap={rule!r} is not a rule; choose one of {', '.join(map(repr, SWAPS))}")
         self.first, self.rule = first, rule
         self.layers = [layer for layer in model.modules() if isinstance(layer, STDCFConv3d)]
-        self.built = [(layer.kernel_size, layer.dilation) for layer in self.layers]
+        self.built = [(layer.kernel_size, layer.dilation, layer.padding) for layer in self.layers]
         self.borrowed: list[Any] = []
 
     def to(self, stage: Stage) -> None:
@@ -150,7 +150,7 @@ class AtomSwap:
             self.borrowed.pop().undo()
         finer = {"phi": stage.frames / self.first.frames, "psi": stage.size / self.first.size}
         frozen = {"spatial": "psi", "temporal": "phi"}.get(stage.frozen)
-        for layer, (kernel_size, dilation) in zip(self.layers, self.built, strict=True):
+        for layer, (kernel_size, dilation, padding) in zip(self.layers, self.built, strict=True):
             if self.rule == "dilate":
                 spread = [max(1, round(finer[name] * d)) for name, d in zip(("phi", "psi", "psi"), dilation, strict=True)]
                 layer.dilate(temporal=spread[0], spatial=tuple(spread[1:]))
@@ -163,6 +163,9 @@ class AtomSwap:
                         change = layer.swap(**{name: stretch(atoms.detach(), wanted / atoms.shape[-1])})
                         if name == frozen:
                             self.borrowed.append(change)
+                if not isinstance(padding, str):  # `swap` has no padding to go by where atoms come back from a single tap
+                    sizes = zip(padding, layer.kernel_size, kernel_size, strict=True)
+                    layer.padding = tuple(p * (k - 1) // (b - 1) if b > 1 else p for p, k, b in sizes)
             layer.freeze(stage.frozen)
 
 

@@ -106,6 +106,13 @@ PLANS = {
 PLANS |= {
     "unfrozen-resample": itsl("nothing frozen, atoms resampled", "resample", freezing=False),
     "itsl-resample-short": itsl("ITSL, atoms resampled, short final", "resample", final=FINAL / 2),
+    # The resampled network has 5×5 atoms in the end. Does it need the stages? Here it has them from (nearly) the start.
+    "direct-large": Plan(
+        "full size, atoms of 5×5, same compute",
+        (Stage("t-0", FRAMES, SIZE // 2), Stage("direct", FRAMES, SIZE)),
+        (0.02, BUDGET - 0.02),
+        "resample",
+    ),
     "direct-memory": direct("full size, a quarter of the memory", accumulation=4),
     "direct-epochs": direct("full size, as many epochs as ITSL", BUDGET * (4 * (1 - FINAL) + FINAL)),
 }

@@ -23,7 +23,7 @@ from stdcf_lib.runs import RUNS, Run, machine
 GIB = 2**30
 
 
-def measure_step(kind: str, stage: Stage, batch: int, steps: int = 3) -> dict[str, float | str | int]:
+def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[str, float | str | int]:
     """Train R50 for a few steps on noise, after one that is not counted: seconds a step, clips a second, peak memory.
 
     On a GPU the peak is that of the tensors; on a CPU that of the whole process, which must be a fresh one.

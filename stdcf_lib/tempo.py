@@ -38,6 +38,7 @@ TEMPI = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 SEEDS = range(3)
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 10, 16, 3e-3
+MINUTES = 15  # to train and measure a network, one thread on an idle core of an AMD EPYC
 TEST_REPETITIONS = (1, 2)  # one in each direction
 
 WAYS = {
@@ -371,7 +372,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
     jobs = parser.parse_args().jobs
     todo = [(kind, seed) for seed in SEEDS for kind in KINDS if missing(kind, seed) or not kept(kind, seed).finished]
-    print(f"{len(todo)} runs to train or measure, {jobs} at a time")
+    hours = len(todo) * MINUTES / 60 / jobs
+    print(f"{len(todo)} runs to train or measure, {jobs} at a time: at most {hours:.1f} hours on idle cores like an AMD EPYC's")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(run_trial, *trial) for trial in todo]):
             print(done.result(), flush=True)

@@ -127,6 +127,16 @@ def test_atoms_fit_the_grid(rule):
             assert trains == (stage.frozen != "spatial", stage.frozen != "temporal", True)
 
 
+def test_atoms_that_train_come_back_from_a_single_tap():
+    net, stages = small_net(), [replace(stage, frozen=None) for stage in schedule(2, 16, 28)]
+    swaps = AtomSwap(net, stages[0], "resample")
+    for stage, expected in zip(stages, [*EXPECTED["resample"][:2] * 2, EXPECTED["resample"][2]], strict=True):
+        swaps.to(stage)
+        assert grids(net) == {expected}
+        maps = net.layers(torch.rand(1, 1, stage.frames, stage.size, stage.size))
+        assert maps.shape[2:] == (stage.frames, stage.size // 2, stage.size // 2)
+
+
 def test_frozen_atoms_come_back_as_they_were():
     net, stages = small_net(), schedule(2, 16, 28)
     swaps = AtomSwap(net, stages[0], "resample")

@@ -32,8 +32,9 @@ from stdcf_lib.plots.style import (
 GIB = 2**30
 # A stage's kind, by what it freezes.
 KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-PLAN_COLORS = dict(zip(PLANS, (BLUE, BLACK, SKY_BLUE, PURPLE, GREEN, ORANGE, VERMILLION, ORANGE, BLACK, BLACK), strict=True))
-PLAN_MARKERS = dict(zip(PLANS, "oD^svP*Xd>", strict=True))
+_COLORS = (BLUE, BLACK, SKY_BLUE, PURPLE, GREEN, ORANGE, VERMILLION, ORANGE, BLACK, BLACK, BLACK)
+PLAN_COLORS = dict(zip(PLANS, _COLORS, strict=True))
+PLAN_MARKERS = dict(zip(PLANS, "oD^svP*X<d>", strict=True))
 
 # Appendix D, Tables D and E: top-1 and top-5 accuracy in percent after each stage, in order; the last is called "STDCF-R50".
 PUBLISHED = {
@@ -66,7 +67,7 @@ def needs(
 ) -> Drawing:
     """Draw what a batch keeps for the backward pass, and the multiplications of a clip, at full size and in the two stages."""
     t, s, full = schedule(1, frames, size, reduction)
-    figure, panels = new_figure(1, 2, width=8.4, height=3.4, sharey=True)
+    figure, panels = new_figure(1, 2, width=8.4, height=3.6, sharey=True)
     found = [r50_cost(stage.frames, stage.size, spatial_atoms, temporal_atoms, batch) for stage in (full, t, s)]
     arrays = {
         "stored (GiB)": np.array([one.stored_bytes / GIB for one in found]),
@@ -80,6 +81,9 @@ def needs(
     panels[0].invert_yaxis()
     panels[0].set_title(f"kept for the backward pass, batch {batch}, float32")
     panels[1].set_title("multiplications of a clip's forward pass")
+    # Filters are rebuilt before use, so M and N change neither of the two.
+    figure.suptitle(f"STDCF-R50, $M={spatial_atoms}$, $N={temporal_atoms}$: {found[0].parameters / 1e6:.2f} million parameters")
+    arrays["parameters"] = np.array(found[0].parameters)
     return Drawing(figure, arrays)
 
 
@@ -240,8 +244,8 @@ def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample")
             axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0)
             axes.plot(range(len(labels)), np.median(values, 0), style, color=color, label=title)
             arrays[f"{name}, {title}"] = values
-        axes.set(xticks=range(len(labels)), xticklabels=labels, title=PLANS[name].title, ylim=(0, None), xlabel="after stage")
-    panels[0, 0].set_ylabel(f"{part} accuracy")
+        axes.set(xticks=range(len(labels)), xticklabels=labels, title=PLANS[name].title, xlabel="after stage")
+    panels[0, 0].set(ylabel=f"{part} accuracy", ylim=(0, None))
     panels[0, 0].legend()
     return Drawing(figure, arrays)
 

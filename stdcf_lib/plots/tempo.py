@@ -160,10 +160,10 @@ def by_tempo(measure: str = "accuracy", kinds: Sequence[str] = KINDS, seeds: Seq
             axes.fill_between(TEMPI, values.min(0), values.max(0), color=COLORS[way], alpha=0.15, linewidth=0)
             axes.plot(TEMPI, values.mean(0), label=title, **style)
             arrays[f"{kind}, {way}"] = values
-        axes.set(xscale="log", xticks=TEMPI, xticklabels=[f"{τ:g}" for τ in TEMPI], title=TITLES[kind], ylim=(0, None))
+        axes.set(xscale="log", xticks=TEMPI, xticklabels=[f"{τ:g}" for τ in TEMPI], title=TITLES[kind])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("tempo τ (fast ← 1 → slow)")
-    panels[0, 0].set_ylabel(MEASURES[measure])
+    panels[0, 0].set(ylabel=MEASURES[measure], ylim=(0, None))
     if measure == "accuracy":
         for axes in panels[0]:
             axes.axhline(1 / len(ACTIONS), color=BLACK, linewidth=1, linestyle=":")

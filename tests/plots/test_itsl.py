@@ -10,6 +10,7 @@ from stdcf_lib.plots import itsl as plots
 def test_needs_are_the_independent_counts():
     arrays = plots.needs(frames=8, batch=1).arrays
     np.testing.assert_allclose(arrays["compute (GMAC)"], [66.069, 17.375, 16.518], atol=5e-4)
+    assert arrays["parameters"] == 31_910_960
     assert arrays["stored (GiB)"][0] > 2.5 * arrays["stored (GiB)"][1]
     assert plots.needs(frames=16, reduction=16, batch=1).arrays["compute (GMAC)"][2] < arrays["compute (GMAC)"][2]
 
