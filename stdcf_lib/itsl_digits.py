@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save
 from torch import Tensor
 
 from stdcf_lib.data.turning import TurningDigits, parts
@@ -170,6 +171,8 @@ def run_trial(name: str) -> str:
     for stage in kept_run.folder.iterdir():
         if stage.is_dir():  # their metrics are in the run's own, and their weights were on the way
             shutil.rmtree(stage)
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in kept_run.weights.items()}
+    kept_run.keep("weights.safetensors", save(weights))  # half the size to keep
     last, seconds = kept_run.metrics[-1], fsum(row["seconds"] for row in kept_run.metrics)
     found = ", ".join(f"{part} {last[f'full_{part}']:.3f}" for part in ("joint", "digit", "motion"))
     return f"{name}: {found} in {seconds:.0f} s"
