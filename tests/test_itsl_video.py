@@ -64,6 +64,7 @@ def test_a_run_goes_through_and_is_taken_up_again(tmp_path):
     first = command(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample")
     run = Run(tmp_path / "run")
     assert [row["stage"] for row in run.metrics] == ["t-1", "s-1", "final"] and run.config["dataset"] == "noise"
+    assert run.config["learning_rate"] == pytest.approx(0.01 * 8 / 64)  # grows with the batch
     assert f"top-1 {run.metrics[-1]['full_top1']:.4f}" in first.stdout and "clip/s" in first.stderr
     before = (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns
     assert command(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample").stdout == first.stdout

@@ -114,6 +114,14 @@ def test_real_answers_are_the_kept_representations_answers():
     np.testing.assert_array_equal(true, kept["action"])
     clips, answers = plots.real_answers("1, plain", whole_clips=True)
     assert len(clips) == len(answers) == len(set(kept["clip"])) == 17
+    kept = kept_features("stdcf", 0, "real")
+    with torch.no_grad():
+        chances = trained("stdcf").fc(torch.from_numpy(kept["1, plain"])).softmax(1)
+    for place, clip in enumerate(sorted(set(kept["clip"]))):
+        summed = chances[torch.from_numpy(kept["clip"] == clip)].sum(0)
+        assert answers[place] == summed.argmax()
+    first = [chances[torch.from_numpy(kept["clip"] == clip)][0].argmax().item() for clip in sorted(set(kept["clip"]))]
+    assert first != answers.tolist()  # one window is not the clip
 
 
 def test_real_confusion_counts_windows():
