@@ -5,11 +5,21 @@ import sys
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from stdcf_lib import itsl_digits
 from stdcf_lib.data.turning import TurningDigits
 from stdcf_lib.itsl_digits import BUDGET, PLANS, accuracy, fit, itsl, kept, network, trials
 from stdcf_lib.measure import cost
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """Accelerate has one precision a process, and other tests have taken theirs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
 
 SAME_COMPUTE = [name for name in PLANS if "short" not in name and name != "direct-epochs"]
 
