@@ -282,7 +282,7 @@ def itsl_needs() -> Panel:
     """Notebook 06: memory and multiplications of STDCF-R50 at full size and in the stages of ITSL."""
     return Panel(
         itsl.needs,
-        frames=IntSlider(16, 16, 64, step=16, description="L, frames"),
+        frames=IntSlider(16, 8, 64, step=8, description="L, frames"),
         size=IntSlider(224, 112, 224, step=16, description="size, pixels"),
         reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
         spatial_atoms=IntSlider(5, 1, 6, description="M, spatial atoms"),
@@ -296,7 +296,7 @@ def itsl_stages() -> Panel:
     return Panel(
         itsl.stages,
         iterations=IntSlider(2, 1, 3),
-        frames=IntSlider(16, 16, 32, step=16, description="L, frames"),
+        frames=IntSlider(16, 8, 64, step=8, description="L, frames"),
         reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
     )
 
