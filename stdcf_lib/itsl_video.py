@@ -235,6 +235,7 @@ def main() -> None:
         arguments.swap,
         arguments.seed,
     )
+    accelerator = Accelerator(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     try:
         rows = run(
             model,
@@ -242,17 +243,16 @@ def main() -> None:
             data,
             arguments.folder,
             recipe,
-            accelerator=Accelerator(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation),
+            accelerator=accelerator,
             workers=arguments.workers,
             save_every=arguments.save_every,
             config={"dataset": arguments.dataset, "kind": arguments.kind, "stride": arguments.stride},
         )
     except ValueError as error:
         words.error(str(error))
-    last = rows[-1]
-    print(
-        f"top-1 {last['full_top1']:.4f}, top-5 {last['full_top5']:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}"
-    )
+    if accelerator.is_main_process:
+        top1, top5 = rows[-1]["full_top1"], rows[-1]["full_top5"]
+        print(f"top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
 
 
 if __name__ == "__main__":
