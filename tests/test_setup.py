@@ -15,6 +15,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # A module imports from its own floor and those below.
 FLOORS = {
+    "checks": 0,
     "profile": 1,
     "capacity": 1,
     "atoms": 1,
