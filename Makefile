@@ -34,9 +34,9 @@ figures: $(READY) ## redraw all figures into figures/
 runs: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 runs: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 runs: $(READY) ## train again everything kept in runs/ (resumes where it was stopped)
-	$(BIN)/python -m stdcf_lib.reconstruction
-	$(BIN)/python -m stdcf_lib.tempo
-	$(BIN)/python -m stdcf_lib.itsl_digits
+	$(BIN)/python -m stdcf_lib.experiments.reconstruction
+	$(BIN)/python -m stdcf_lib.experiments.tempo
+	$(BIN)/python -m stdcf_lib.experiments.turning
 
 bench: $(READY) ## measure speed and memory against peers
 	$(BIN)/python -m benchmarks

@@ -14,9 +14,9 @@ from stdcf_lib import atoms as families
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
+from stdcf_lib.experiments.tempo import GRID_TEMPI
 from stdcf_lib.plots import capacity, itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
-from stdcf_lib.tempo import GRID_TEMPI
 
 
 class Panel:

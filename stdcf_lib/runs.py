@@ -9,30 +9,70 @@ runs/reconstruction/stdcf-seed0/
 ```
 """
 
+import errno
+import hashlib
+import io
 import json
 import os
 import platform
+import socket
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-RUNS = Path(__file__).parents[1] / "runs"
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a folder is not locked
+    fcntl = None
+
+# Whatever ends like this below a run's folder was being written by a process that died; nobody else names a file so.
+HALF_WRITTEN = ".stdcf-half-written"
+
+_CHECKOUT = Path(__file__).parents[1]
+
+
+class FolderInUse(RuntimeError):
+    """Another process trains in this folder; the message says which."""
+
+
+class DamagedRun(ValueError):
+    """A file of a run that cannot be read; the message names it and says what to do."""
+
+
+def runs_folder() -> Path:
+    """Where the runs of the experiments are kept: `$STDCF_RUNS`, or else `runs/` of the checkout that this library is part of.
+
+    Raises:
+        FileNotFoundError: neither is there, as the library was installed without its repository.
+    """
+    if named := os.environ.get("STDCF_RUNS"):
+        return Path(named)
+    if not (_CHECKOUT / "pyproject.toml").exists():
+        raise FileNotFoundError(
+            "stdcf_lib is installed without its repository, and so without the kept runs; set STDCF_RUNS to a folder of runs"
+        )
+    return _CHECKOUT / "runs"
 
 
 class Run:
     """One training run and its folder. Every file is written aside and then renamed, so none is ever half there.
 
     Args:
-        folder: where it is kept, such as `RUNS / "reconstruction" / "stdcf-seed0"`.
+        folder: where it is kept, such as `runs_folder() / "reconstruction" / "stdcf-seed0"`.
+        dtype: of the weights that are kept in the end, such as `torch.float16` for half the size; as they are if None.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, dtype: torch.dtype | None = None):
+        self.folder, self.dtype = Path(folder), dtype
 
     @property
     def finished(self) -> bool:
@@ -40,84 +80,180 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        return json.loads(self._existing("config.json").read_text())
+        """What `start` wrote. Raises FileNotFoundError if nothing, DamagedRun if it cannot be read."""
+        return self._read("config.json", json.loads)
 
     @property
-    def metrics(self) -> list[dict[str, float]]:
-        """One dictionary an epoch, as `stdcf_lib.train.train` returns them."""
-        return [json.loads(line) for line in self._existing("metrics.jsonl").read_text().splitlines()]
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dictionary an epoch, as `stdcf_lib.train.train` returns them. Raises as `config` does."""
+        return self._read("metrics.jsonl", lambda content: [json.loads(line) for line in content.splitlines()])
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The trained weights, for `load_state_dict`."""
-        return load_file(self._existing("weights.safetensors"))
+        """The trained weights, for `load_state_dict`. Raises as `config` does."""
+        return self._read("weights.safetensors", load)
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Write what is to be trained, or check that it is what this folder began with.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder within a `with` block. The system lets go where this process is killed.
 
         Raises:
-            ValueError: the folder holds a run of another configuration.
+            FolderInUse: another process, on this machine or on one that shares the folder, is at it.
         """
-        config = json.loads(json.dumps(config))  # as it will be read back
-        if (self.folder / "config.json").exists():
-            before = {key: value for key, value in self.config.items() if key != "machine"}
-            differing = sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key))
-            if differing:
-                was = {key: before.get(key) for key in differing}
-                raise ValueError(f"{self.folder} holds another run ({was} there); remove it or choose another name")
-        else:
-            self._write("config.json", json.dumps(config | {"machine": machine()}, indent=2) + "\n")
+        path = self.folder / ".lock"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(path) as file:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)  # while it is held, so that nobody else's goes
 
-    def save(self, state: dict[str, Any], metrics: list[dict[str, float]]) -> None:
+    def check(self, config: dict[str, Any]) -> None:
+        """See that the folder is free for a run of this configuration, or began with it; nothing is written.
+
+        Raises:
+            ValueError: the folder holds a run of another configuration, or is a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"folder={str(self.folder)!r} is a file; name a folder for the run")
+        if not (self.folder / "config.json").exists():
+            return
+        config = _as_read_back(config)
+        before = {key: value for key, value in self.config.items() if key != "machine"}
+        differing = sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key))
+        if differing:
+            was = {key: before.get(key) for key in differing}
+            raise ValueError(f"{self.folder} holds another run ({was} there); remove it or choose another name")
+
+    def start(self, config: dict[str, Any]) -> None:
+        """`check`, and write what is to be trained where nothing is written yet."""
+        self.check(config)
+        if not (self.folder / "config.json").exists():
+            self._write("config.json", json.dumps(_as_read_back(config) | {"machine": machine()}, indent=2) + "\n")
+
+    def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
         """Keep a point to resume from. The checkpoint carries its metrics, so the two can never disagree; metrics.jsonl is
         for readers until the run is finished."""
-        self._write_with("checkpoint.pt", lambda path: torch.save({"state": state, "metrics": metrics}, path))
+        content = io.BytesIO()  # torch, writing a file itself, would answer a full disk with an error of its own format
+        torch.save({"state": state, "metrics": metrics}, content)
+        self.keep("checkpoint.pt", content.getbuffer())
         self._write_metrics(metrics)
 
-    def restore(self) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
-        """The state and metrics of the last `save`, or None if there is none."""
+    def restore(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """The state and metrics of the last `save`, or None if there is none.
+
+        Raises:
+            DamagedRun: the checkpoint cannot be read.
+        """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return None
-        kept = torch.load(path, weights_only=True, map_location="cpu")  # it may have been written on another device
-        return kept["state"], kept["metrics"]
+        try:  # it may have been written on another device
+            kept = torch.load(path, weights_only=True, map_location="cpu")
+            return kept["state"], kept["metrics"]
+        except Exception as error:  # torch raises what its parts raise: RuntimeError, UnpicklingError, EOFError, KeyError, …
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise DamagedRun(f"{path} cannot be read ({reason}); remove it, and the run begins anew") from error
 
-    def finish(self, model: nn.Module, metrics: list[dict[str, float]]) -> None:
+    def finish(self, model: nn.Module, metrics: list[dict[str, Any]]) -> None:
         """Keep metrics and weights; the checkpoint goes, and what killed processes have left half written."""
         self._write_metrics(metrics)
-        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        self._write_with("weights.safetensors", lambda path: path.write_bytes(save(weights)))
+        weights = {
+            name: tensor.to(self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
+            for name, tensor in model.state_dict().items()
+        }
+        self.keep("weights.safetensors", save(weights))
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
-        for aside in self.folder.rglob(".*.*.*"):  # of a process that was killed while it wrote
-            aside.unlink()
+        self._tidy()
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keep what was found out about a run beside it, under a file name such as `"tempo.json"`."""
-        self._write_with(name, lambda path: path.write_bytes(content))
+    def keep(self, name: str, content: bytes | memoryview) -> None:
+        """Keep what was found out about a run beside it, under a file name such as `"tempo.json"`.
 
-    def _existing(self, name: str) -> Path:
+        Raises:
+            OSError: it cannot be written; what was there before is whole.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle, aside = tempfile.mkstemp(prefix=f".{name}.", suffix=HALF_WRITTEN, dir=self.folder)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(content)
+                os.chmod(aside, 0o644)
+                os.replace(aside, self.folder / name)
+            except BaseException:
+                os.unlink(aside)
+                raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise OSError(
+                error.errno,
+                f"no room to write {name} ({os.strerror(error.errno)}); what was kept before is whole: free some room, start "
+                "the same again, and it goes on from there",
+                str(self.folder),
+            ) from error
+
+    def remove(self) -> None:
+        """Remove the run's own files, and its folder if there is nothing else in it."""
+        for name in ("config.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt"):
+            (self.folder / name).unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self._tidy()
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _tidy(self) -> None:
+        for aside in self.folder.glob(f".*{HALF_WRITTEN}"):
+            if aside.is_file():
+                aside.unlink()
+
+    def _read(self, name: str, parse: Callable[[bytes], Any]) -> Any:
         path = self.folder / name
         if not path.exists():
-            raise FileNotFoundError(f"no {name} in {self.folder.name!r}; train it first, with `make runs`")
-        return path
+            raise FileNotFoundError(f"no {name} in {str(self.folder)!r}; train it first (`make runs` for a kept run)")
+        try:
+            return parse(path.read_bytes())
+        except (ValueError, SafetensorError) as error:
+            raise DamagedRun(
+                f"{path} cannot be read ({error}); restore it, or remove the run's folder and train it again"
+            ) from error
 
-    def _write_metrics(self, metrics: list[dict[str, float]]) -> None:
+    def _write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
 
     def _write(self, name: str, text: str) -> None:
-        self._write_with(name, lambda path: path.write_text(text, encoding="utf-8"))
+        self.keep(name, text.encode())
 
-    def _write_with(self, name: str, write: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)
-        os.close(handle)
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    """The file, opened, and locked until the block ends or the process dies."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")
         try:
-            write(Path(aside))
-            os.chmod(aside, 0o644)
-            os.replace(aside, self.folder / name)
-        except BaseException:
-            os.unlink(aside)
-            raise
+            if fcntl:  # of this process alone: loader workers, which are forks, do not hold on to it
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
+            raise FolderInUse(
+                f"{path.parent} is in use by {holder}; wait until it ends, stop it, or choose another folder"
+            ) from None
+        # Between opening and locking, the holder before may have removed the file, and then this lock is worth nothing.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            break
+        file.close()
+    with file:
+        yield file
+
+
+def digest(clips: Tensor) -> str:
+    """What ties a run to its data: the count and checksum of the clips."""
+    return f"{len(clips)} clips, sha256 {hashlib.sha256(clips.numpy().tobytes()).hexdigest()[:16]}"
 
 
 def machine() -> dict[str, Any]:
@@ -135,6 +271,10 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _as_read_back(config: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(config))
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")  # platform.processor() is empty on Linux
     lines = info.read_text().splitlines() if info.exists() else []
@@ -143,8 +283,11 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(RUNS.parent), "describe", "--always", "--dirty", "--exclude=*"]
+    """Of the checkout that this library is part of; None where it was installed, whatever repository that place is in."""
+    if not (_CHECKOUT / ".git").exists():
+        return None
+    command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository: the library was installed from a package
+    except (OSError, subprocess.CalledProcessError):  # no git, or no commit yet
         return None

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -13,125 +14,200 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from stdcf_lib.checks import whole
 from stdcf_lib.runs import Run
+
+READ_EVERY = 10
+"""Steps between readings of the loss. Reading waits for the device, which would otherwise be given work ahead of time."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights change.
+
+    Args:
+        optimizer: over the parameters that are to train.
+        scheduler: of the learning rate, moved on by every step of the optimiser.
+        clip_norm: gradients of a larger norm are scaled down to it.
+    """
+
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    clip_norm: float | None = None
 
 
 def train(
     model: nn.Module,
     batches: Callable[..., Iterable[Any]],
     loss: Callable[[nn.Module, Any], Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimization: Optimization,
     epochs: int,
     *,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    clip_norm: float | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    evaluate_every: int = 1,
+    evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None,
     run: Run | None = None,
     save_every: int | None = None,
     accelerator: Accelerator | None = None,
     progress: bool | tqdm = True,
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Train a model in place, and resume where it was stopped.
+
+    The loop counts in steps of the optimiser, so a run may go on with other processes or another accumulation than it began
+    with, if `batches` makes each step of the same samples whatever they are.
 
     Args:
         model: trained in place.
         batches: epoch number, from 0 → the batches of that epoch. Let their order depend on the number alone, as
             `shuffled` does: then a resumed run sees the batches that an unbroken one would have seen. With `save_every`
-            it is called as `batches(epoch, first)` where an epoch was broken off, to give those from number `first` on.
+            it is called as `batches(epoch, first)` where an epoch was broken off, to give those from step `first` on.
         loss: (model, batch) → a scalar, the mean over the batch.
-        optimizer: over the parameters that are to train.
+        optimization: the optimiser, and what steers it.
         epochs: how many in all, those before a resume included.
-        scheduler: of the learning rate, moved on by every step of the optimiser.
-        clip_norm: gradients of a larger norm are scaled down to it.
-        evaluate: model → figures to record, called after every `evaluate_every` epochs and after the last.
+        evaluate: (model, number of the epoch, from 1) → figures to record, called after every epoch.
         run: where checkpoints (every epoch), metrics and weights go; nothing is written if None.
-        save_every: steps of the optimiser between further checkpoints within an epoch.
-        accelerator: has prepared `model` and `optimizer`, and brings its device, its precision, its accumulation of
+        save_every: steps between further checkpoints within an epoch.
+        accelerator: has prepared `model` and the optimiser, and brings its device, its precision, its accumulation of
             gradients (over batches; an epoch must be a multiple) and its other processes, each of which calls this with
             batches of its own. One of them writes.
-        progress: show a bar over epochs; or a bar of your own, which every batch moves on by 1.
+        progress: show a bar over epochs; or a bar of your own, which every step moves on by 1.
 
     Returns:
         One dictionary an epoch: `epoch` from 1, `train_loss` (mean over its batches), `seconds`, and what `evaluate` gave.
 
     Raises:
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
+        FolderInUse: another process trains in the run's folder.
     """
-    bare = accelerator.unwrap_model(model) if accelerator else model
+    epochs = whole("epochs", epochs)
     writes = run is not None and (accelerator is None or accelerator.is_main_process)
-    scaler = accelerator.scaler if accelerator else None  # of fp16 alone
-    states = {"model": bare, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    with run.held() if run and writes else nullcontext():
+        loop = _Loop(model, optimization, run, writes, accelerator)
+        return loop(batches, loss, epochs, evaluate, whole("save_every", save_every) if save_every is not None else 0, progress)
 
-    def save(**within: Any) -> None:
-        if writes:
-            run.save({name: part.state_dict() for name, part in states.items() if part is not None} | within, metrics)
 
-    def totals() -> list[float]:
-        """`total` of every process, which all must ask for together."""
-        if accelerator is None or accelerator.num_processes == 1:
-            return [total]
-        return accelerator.gather(torch.tensor([total], dtype=torch.float64, device=accelerator.device)).tolist()
-
-    metrics: list[dict[str, float]] = []
-    done, total, before = 0, 0.0, 0.0  # batches, sum of losses and seconds of an epoch that was broken off
-    seen = 0  # batches of all epochs
-    kept = run.restore() if run else None
-    if kept:
-        state, metrics = kept
-        for name, part in states.items():
-            if part is not None:
+class _Loop:
+    def __init__(
+        self, model: nn.Module, optimization: Optimization, run: Run | None, writes: bool, accelerator: Accelerator | None
+    ):
+        self.model, self.optimization, self.run, self.writes = model, optimization, run, writes
+        self.accelerator = accelerator
+        self.bare: nn.Module = accelerator.unwrap_model(model) if accelerator else model
+        scaler = accelerator.scaler if accelerator else None  # of fp16 alone
+        parts = {"model": self.bare, "optimizer": optimization.optimizer, "scheduler": optimization.scheduler, "scaler": scaler}
+        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        self.metrics: list[dict[str, Any]] = []
+        self.done = self.seen = 0  # steps of an epoch that is not over, and of all
+        self.seconds = 0.0  # of that epoch before it was broken off
+        self.total = 0.0  # the sum of that epoch's losses, a mean over processes and accumulated batches for each step
+        self.read_total = 0.0  # what this process has read of its own and not yet shared
+        self.unread: list[Tensor] = []
+        kept = run.restore() if run else None
+        if kept:
+            state, self.metrics = kept
+            for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-        done, before, seen = (state.get(name, 0) for name in ("done", "seconds", "seen"))
-        if done:
-            total = state["totals"][accelerator.process_index if accelerator else 0]
-    if not isinstance(progress, bool):
-        progress.initial = progress.n = seen
-    epochs_bar = tqdm(total=epochs, initial=len(metrics), unit="epoch", disable=progress is not True)
-    with epochs_bar as bar:
-        for epoch in range(len(metrics), epochs):
-            start = time.perf_counter() - before
-            steps = 0
-            model.train()
+            self.done, self.seen, self.seconds, self.total = (state[n] for n in ("done", "seen", "seconds", "total"))
+
+    def __call__(
+        self,
+        batches: Callable[..., Iterable[Any]],
+        loss: Callable[[nn.Module, Any], Tensor],
+        epochs: int,
+        evaluate: Callable[[nn.Module, int], dict[str, float]] | None,
+        save_every: int,
+        progress: bool | tqdm,
+    ) -> list[dict[str, Any]]:
+        own_bar = None if isinstance(progress, bool) else progress
+        if own_bar is not None:
+            own_bar.initial = own_bar.n = self.seen
+        if self.accelerator:
+            self.accelerator.step = 0  # an interrupted call may have left it between two batches of one step
+        with tqdm(total=epochs, initial=len(self.metrics), unit="epoch", disable=progress is not True) as bar:
+            for epoch in range(len(self.metrics), epochs):
+                start = time.perf_counter() - self.seconds
+                self.model.train()
+                self.optimization.optimizer.zero_grad()
+                for batch in batches(epoch, self.done) if self.done else batches(epoch):
+                    if not self.learn(loss, batch):
+                        continue
+                    self.done, self.seen = self.done + 1, self.seen + 1
+                    if self.done % READ_EVERY == 0:
+                        self.read(epoch)
+                        if own_bar is not None:
+                            memory = f"{memory_bytes() / 2**30:.1f} GiB"
+                            own_bar.set_postfix(loss=f"{self.so_far():.4g}", memory=memory, refresh=False)
+                    if save_every and self.done % save_every == 0:
+                        self.share(epoch)
+                        self.seconds = time.perf_counter() - start
+                        self.save()
+                    if own_bar is not None:
+                        own_bar.update()
+                self.share(epoch)
+                row = {"epoch": epoch + 1, "train_loss": self.total / self.done}
+                row |= {"seconds": round(time.perf_counter() - start, 3)}
+                if evaluate:
+                    self.bare.eval()
+                    with torch.no_grad():
+                        row |= evaluate(self.bare, epoch + 1)
+                self.metrics.append(row)
+                self.done, self.seconds, self.total = 0, 0.0, 0.0
+                self.save()
+                bar.set_postfix({name: f"{v:.4g}" for name, v in row.items() if name not in ("epoch", "seconds")})
+                bar.update()
+        if self.run and self.writes:
+            self.run.finish(self.bare, self.metrics)
+        return self.metrics
+
+    def learn(self, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> bool:
+        """Learn from a batch; whether that was a step of the optimiser, or its gradients wait for those of others."""
+        optimizer, scheduler = self.optimization.optimizer, self.optimization.scheduler
+        clip_norm, accelerator = self.optimization.clip_norm, self.accelerator
+        with accelerator.accumulate(self.model) if accelerator else nullcontext():
+            value = loss(self.model, batch)
+            accelerator.backward(value) if accelerator else value.backward()
+            self.unread.append(value.detach())
+            stepped = accelerator is None or accelerator.sync_gradients
+            if stepped and clip_norm is not None:
+                clip = accelerator.clip_grad_norm_ if accelerator else nn.utils.clip_grad_norm_
+                clip(self.model.parameters(), clip_norm)
+            optimizer.step()
             optimizer.zero_grad()
-            for batch in batches(epoch, done) if done else batches(epoch):
-                with accelerator.accumulate(model) if accelerator else nullcontext():
-                    value = loss(model, batch)
-                    accelerator.backward(value) if accelerator else value.backward()
-                    done, seen, total = done + 1, seen + 1, total + value.item()
-                    if not math.isfinite(total):
-                        raise FloatingPointError(
-                            f"the loss became {value.item()} in epoch {epoch + 1}; lower the learning rate"
-                        )
-                    whole_step = accelerator is None or accelerator.sync_gradients
-                    if whole_step and clip_norm is not None:
-                        clip = accelerator.clip_grad_norm_ if accelerator else nn.utils.clip_grad_norm_
-                        clip(model.parameters(), clip_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if whole_step:
-                    steps += 1
-                    if scheduler:
-                        scheduler.step()
-                    if save_every and steps % save_every == 0:
-                        save(seen=seen, done=done, totals=totals(), seconds=time.perf_counter() - start)
-                if not isinstance(progress, bool):
-                    progress.set_postfix(loss=f"{total / done:.4g}", memory=f"{memory_bytes() / 2**30:.1f} GiB", refresh=False)
-                    progress.update()
-            mean = math.fsum(totals()) / (accelerator.num_processes if accelerator else 1) / done
-            row = {"epoch": epoch + 1, "train_loss": mean, "seconds": round(time.perf_counter() - start, 3)}
-            if evaluate and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
-                bare.eval()
-                with torch.no_grad():
-                    row |= evaluate(bare)
-            metrics.append(row)
-            done, total, before = 0, 0.0, 0.0
-            save(seen=seen)
-            bar.set_postfix({name: f"{v:.4g}" for name, v in row.items() if name not in ("epoch", "seconds")})
-            bar.update()
-    if writes:
-        run.finish(bare, metrics)
-    return metrics
+        if stepped and scheduler:
+            scheduler.step()
+        return stepped
+
+    def read(self, epoch: int) -> None:
+        """Take the losses from the device, and see that they are numbers."""
+        for value in torch.stack(self.unread).tolist() if self.unread else []:
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss became {value} in epoch {epoch + 1}; lower the learning rate")
+            self.read_total += value
+        self.unread.clear()
+
+    def share(self, epoch: int) -> None:
+        """`read`, and add what every process has read to the total, which is then the same in all of them."""
+        self.read(epoch)
+        self.total += self._mean(self.read_total)
+        self.read_total = 0.0
+
+    def so_far(self) -> float:
+        """The mean loss of the epoch, as far as this process knows it."""
+        accumulated = self.accelerator.gradient_accumulation_steps if self.accelerator else 1
+        return (self.total + self.read_total / accumulated) / self.done
+
+    def _mean(self, value: float) -> float:
+        """Over processes, and over the batches that make a step."""
+        if self.accelerator is None:
+            return value
+        value /= self.accelerator.gradient_accumulation_steps
+        if self.accelerator.num_processes == 1:
+            return value
+        every = self.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=self.accelerator.device))
+        return math.fsum(cast(Tensor, every).tolist()) / self.accelerator.num_processes
+
+    def save(self) -> None:
+        if self.run and self.writes:
+            position = {"done": self.done, "seen": self.seen, "seconds": self.seconds, "total": self.total}
+            self.run.save({name: part.state_dict() for name, part in self.parts.items()} | position, self.metrics)
 
 
 def shuffled(count: int, batch_size: int, seed: int) -> Callable[..., Iterable[Tensor]]:

@@ -1,11 +1,19 @@
+import errno
 import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from stdcf_lib import runs
-from stdcf_lib.runs import Run
+from stdcf_lib.runs import HALF_WRITTEN, DamagedRun, FolderInUse, Run, machine, runs_folder
 
 
 def test_a_run_reads_back_what_was_kept(tmp_path):
@@ -26,7 +34,7 @@ def test_a_checkpoint_goes_when_the_run_is_finished(tmp_path):
     run.save({"model": {"w": torch.ones(2)}}, [{"epoch": 1}])
     state, metrics = run.restore()
     assert torch.equal(state["model"]["w"], torch.ones(2)) and metrics == [{"epoch": 1}]
-    (tmp_path / ".checkpoint.pt.x9").write_text("half")  # what a killed process leaves
+    (tmp_path / f".checkpoint.pt.x9{HALF_WRITTEN}").write_text("half")  # what a killed process leaves
     run.finish(nn.Linear(1, 1), metrics)
     assert run.restore() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "weights.safetensors"]
@@ -54,7 +62,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(runs.torch, "save", fails)
+    monkeypatch.setattr(runs.os, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
         run.save({"model": 2}, [])
     monkeypatch.undo()
@@ -72,3 +80,141 @@ def test_what_was_found_out_is_kept_beside_a_run(tmp_path):
     run.keep("found.json", b"{}")
     run.keep("found.json", b"[1]")
     assert [path.name for path in run.folder.iterdir()] == ["found.json"] and (run.folder / "found.json").read_bytes() == b"[1]"
+
+
+def test_a_finished_run_leaves_what_is_not_its_own(tmp_path):
+    """A user may name a folder that holds other things, such as the one that they are in."""
+    others = [".env.local.bak", ".notes.of.mine", ".a.b.c/.d.e.f", "sub/.env.local.bak", f"sub/.checkpoint.pt.x9{HALF_WRITTEN}"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    run = Run(tmp_path)
+    run.finish(nn.Linear(1, 1), [])
+    run.remove()
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_removed_run_takes_its_folder_along_only_if_that_is_empty(tmp_path):
+    run = Run(tmp_path / "run")
+    run.start({})
+    run.finish(nn.Linear(1, 1), [])
+    run.remove()
+    assert not run.folder.exists()
+    run.remove()  # nothing to remove is no fault
+
+
+def test_weights_are_kept_at_half_the_size_if_asked(tmp_path):
+    model = nn.BatchNorm3d(2)
+    Run(tmp_path, dtype=torch.float16).finish(model, [])
+    kept = Run(tmp_path).weights
+    assert kept["weight"].dtype == torch.float16 and kept["num_batches_tracked"].dtype == torch.int64
+    assert model.weight.dtype == torch.float32
+
+
+HOLD = """
+import sys, time
+from stdcf_lib.runs import Run
+with Run(sys.argv[1]).held():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends_or_dies(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        for _ in range(2):  # being refused takes nothing away from the holder
+            with pytest.raises(
+                FolderInUse, match=rf"in use by process {holder.pid} on .*, since \d{{4}}-.*; wait until it ends"
+            ):
+                with Run(tmp_path).held():
+                    pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with Run(tmp_path).held():
+        assert os.listdir(tmp_path) == [".lock"]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("config.json", b"\xff\xfe"),
+        ("metrics.jsonl", b'{"epoch": 1}\n{"epo'),
+        ("weights.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
+        ("weights.safetensors", b""),
+        ("checkpoint.pt", b"no zip"),
+        ("checkpoint.pt", b""),
+    ],
+)
+def test_damaged_files_are_named_with_a_remedy(tmp_path, name, content):
+    run = Run(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    read = {
+        "config.json": lambda: run.config,
+        "metrics.jsonl": lambda: run.metrics,
+        "weights.safetensors": lambda: run.weights,
+        "checkpoint.pt": run.restore,
+    }
+    with pytest.raises(DamagedRun, match=rf"{name} cannot be read .*; (restore|remove)"):
+        read[name]()
+
+
+def test_a_checkpoint_of_something_else_is_damaged(tmp_path):
+    torch.save({"weights": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(DamagedRun, match=r"checkpoint.pt cannot be read \('state'\)"):
+        Run(tmp_path).restore()
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(tmp_path):
+    """A limit on the size of files, which the system answers as it answers a full disk."""
+    run = Run(tmp_path)
+    run.save({"model": torch.zeros(10)}, [])
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"no room to write checkpoint.pt .*; what was kept before is whole") as raised:
+            run.save({"model": torch.zeros(100_000)}, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert raised.value.errno == errno.EFBIG
+    assert len(run.restore()[0]["model"]) == 10
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "metrics.jsonl"]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        Run(tmp_path / "file").start({})
+
+
+def test_the_kept_runs_are_found_by_name_or_beside_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.delenv("STDCF_RUNS", raising=False)
+    assert runs_folder() == Path(__file__).parents[1] / "runs"
+    monkeypatch.setenv("STDCF_RUNS", str(tmp_path))
+    assert runs_folder() == tmp_path
+
+
+def test_an_installed_library_knows_no_runs_and_no_commit(tmp_path):
+    """Installed below a repository of the user's own, as an environment often is."""
+    root = Path(__file__).parents[1]
+    site = tmp_path / "site-packages"
+    shutil.copytree(root / "stdcf_lib", site / "stdcf_lib", ignore=shutil.ignore_patterns("*.npz", "__pycache__"))
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    script = """
+from stdcf_lib import runs
+print(runs.__file__, runs.machine()["commit"])
+runs.runs_folder()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "STDCF_RUNS"} | {"PYTHONPATH": str(site)}
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert answer.stdout.split() == [str(site / "stdcf_lib" / "runs.py"), "None"]
+    assert "set STDCF_RUNS to a folder of runs" in answer.stderr
+    assert machine()["commit"]

@@ -16,7 +16,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # A module imports from its own floor and those below.
 FLOORS = {
     "checks": 0,
-    "profile": 1,
+    "effort": 1,
     "capacity": 1,
     "atoms": 1,
     "decompose": 1,
@@ -28,14 +28,10 @@ FLOORS = {
     "data": 3,
     "train": 4,
     "runs": 4,
-    "reconstruction": 5,
     "itsl": 5,
-    "itsl_digits": 5,
-    "itsl_steps": 5,
-    "itsl_video": 5,
-    "tempo": 5,
-    "plots": 6,
-    "explore": 6,
+    "experiments": 6,
+    "plots": 7,
+    "explore": 7,
 }
 # Neighbours on one floor that know nothing of each other.
 STRANGERS = [{"models", "data"}, {"decompose", "capacity"}]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stdcf_lib.runs import Run
-from stdcf_lib.train import shuffled, train
+from stdcf_lib.train import READ_EVERY, Optimization, shuffled, train
 
 x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -26,7 +26,7 @@ def loss(model, index):
 
 def fit(epochs, **options):
     model, optimizer = start()
-    metrics = train(model, shuffled(40, 8, seed=1), loss, optimizer, epochs, progress=False, **options)
+    metrics = train(model, shuffled(40, 8, seed=1), loss, Optimization(optimizer), epochs, progress=False, **options)
     return model, metrics
 
 
@@ -59,7 +59,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tmp_path, stopped_in):
 
     model, optimizer = start()
     with pytest.raises(KeyboardInterrupt):
-        train(model, shuffled(40, 8, seed=1), dies, optimizer, 5, run=Run(tmp_path), progress=False)
+        train(model, shuffled(40, 8, seed=1), dies, Optimization(optimizer), 5, run=Run(tmp_path), progress=False)
     resumed, metrics = fit(5, run=Run(tmp_path))
     assert torch.equal(resumed.weight, unbroken.weight) and losses(metrics) == losses(expected)
     assert torch.equal(Run(tmp_path).weights["weight"], unbroken.weight)
@@ -71,8 +71,8 @@ def test_a_run_stopped_within_an_epoch_goes_on_from_its_last_step(tmp_path, stop
         model, optimizer = start()
         scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=20)
         order = shuffled(40, 8, seed=1)
-        options = {"scheduler": scheduler, "save_every": 1, "run": run, "progress": False}
-        return model, train(model, order, loss, optimizer, 4, **options)
+        options = {"save_every": 1, "run": run, "progress": False}
+        return model, train(model, order, loss, Optimization(optimizer, scheduler), 4, **options)
 
     calls = []
 
@@ -96,8 +96,8 @@ def test_accumulated_batches_make_the_step_of_a_large_one():
     for prepare, size in ((accelerator.prepare, 4), (lambda *parts: parts, 8)):
         model = start()[0]
         wrapped, optimizer = prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
-        options = {"accelerator": accelerator if size == 4 else None, "progress": False, "clip_norm": 1.0}
-        train(wrapped, shuffled(40, size, seed=1), loss, optimizer, 3, **options)
+        options = {"accelerator": accelerator if size == 4 else None, "progress": False}
+        train(wrapped, shuffled(40, size, seed=1), loss, Optimization(optimizer, clip_norm=1.0), 3, **options)
         weights.append(model.weight.detach().clone())
     torch.testing.assert_close(*weights)
 
@@ -106,29 +106,47 @@ def test_gradients_are_clipped():
     model, _ = start()
     before = model.weight.detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    train(model, lambda _: [torch.arange(40)], loss, optimizer, 1, clip_norm=0.01, progress=False)
+    train(model, lambda _: [torch.arange(40)], loss, Optimization(optimizer, clip_norm=0.01), 1, progress=False)
     assert 0 < (model.weight - before).norm() <= 0.01 + 1e-6
 
 
 def test_a_bar_of_your_own_counts_batches():
-    bar = tqdm(total=10, file=io.StringIO())
+    bar = tqdm(total=100, file=io.StringIO())
     model, optimizer = start()
-    train(model, shuffled(40, 8, seed=1), loss, optimizer, 2, progress=bar)
-    assert bar.n == 10 and "memory" in bar.postfix and "loss" in bar.postfix
+    train(model, shuffled(40, 4, seed=1), loss, Optimization(optimizer), 10, progress=bar)
+    assert bar.n == 100 and "memory" in bar.postfix and "loss" in bar.postfix
 
 
-def test_it_evaluates_when_asked_and_after_the_last_epoch():
-    _, metrics = fit(5, evaluate=lambda model: {"training": float(model.training)}, evaluate_every=2)
-    assert [row["epoch"] for row in metrics if "training" in row] == [2, 4, 5]
-    assert all(row.get("training", 0) == 0 for row in metrics)
+def test_it_evaluates_after_every_epoch():
+    _, metrics = fit(3, evaluate=lambda model, epoch: {"training": float(model.training), "of": epoch})
+    assert [(row["epoch"], row["of"], row["training"]) for row in metrics] == [(1, 1, 0), (2, 2, 0), (3, 3, 0)]
+
+
+def test_the_loss_is_read_at_intervals_and_none_is_lost(monkeypatch):
+    """Reading waits for the device, so it is done once in a while; the mean is over all batches all the same."""
+    read = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda values: read.append(len(values)) or stack(values))
+    model, optimizer = start()
+    seen = []
+
+    def watched(model, index):
+        value = loss(model, index)
+        seen.append(value.detach())
+        return value
+
+    (row,) = train(model, shuffled(40, 1, seed=1), watched, Optimization(optimizer), 1, progress=False)
+    assert read == [READ_EVERY] * 4
+    assert row["train_loss"] == pytest.approx(sum(value.item() for value in seen) / 40)
 
 
 def test_a_diverging_loss_stops_the_run(tmp_path):
     model, optimizer = start()
     with pytest.raises(FloatingPointError, match="epoch 1"):
         train(
-            model, shuffled(40, 8, seed=1), lambda m, i: loss(m, i) * torch.inf, optimizer, 2, run=Run(tmp_path), progress=False
-        )
+            model, shuffled(40, 8, seed=1), lambda m, i: loss(m, i) * torch.inf, Optimization(optimizer), 2, run=Run(tmp_path),
+            save_every=1, progress=False,
+        )  # fmt: skip
     assert Run(tmp_path).restore() is None
 
 
@@ -141,3 +159,51 @@ def test_every_epoch_has_all_samples_in_an_order_of_its_own():
     assert torch.equal(first, torch.cat(list(shuffled(10, 4, seed=0)(0))))
     assert not torch.equal(first, torch.cat(list(shuffled(10, 4, seed=1)(0))))
     assert torch.equal(first[8:], order(0, 2)[0])
+
+
+def accumulated_fit(accumulation, run=None, stop_after=None):
+    """Steps of 8 samples in as many parts as asked for; broken off after so many steps."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+    model, optimizer = start()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    order, calls = shuffled(40, 8, seed=1), 0
+
+    def batches(epoch, first=0):
+        return (part for step in order(epoch, first) for part in step.split(8 // accumulation))
+
+    def dies(model, index):
+        nonlocal calls
+        calls += 1
+        if stop_after is not None and calls > stop_after * accumulation:
+            raise KeyboardInterrupt
+        return loss(model, index)
+
+    options = {"accelerator": accelerator, "run": run, "save_every": 2, "progress": False}
+    return model, train(model, batches, dies, Optimization(optimizer), 3, **options)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 4)])
+def test_a_run_goes_on_with_another_accumulation(tmp_path, before, after):
+    """The loop counts in steps, so a step has the same samples, in however many parts."""
+    unbroken, expected = accumulated_fit(1)
+    with pytest.raises(KeyboardInterrupt):
+        accumulated_fit(before, Run(tmp_path), stop_after=8)  # in the second of three epochs of 5 steps
+    resumed, metrics = accumulated_fit(after, Run(tmp_path))
+    torch.testing.assert_close(resumed.weight, unbroken.weight, atol=1e-6, rtol=1e-5)
+    assert losses(metrics) == pytest.approx(losses(expected), rel=1e-5)
+
+
+def test_an_interrupted_step_does_not_shift_the_next_ones(tmp_path):
+    """In a notebook the same accelerator is used again after an interruption between two parts of a step."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    weights = []
+    for interrupted in (False, True):
+        model, optimizer = start()
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        if interrupted:
+            with accelerator.accumulate(wrapped):
+                pass
+        options = {"accelerator": accelerator, "progress": False}
+        train(wrapped, shuffled(40, 4, seed=1), loss, Optimization(optimizer), 1, **options)
+        weights.append(model.weight.detach().clone())
+    assert torch.equal(*weights)

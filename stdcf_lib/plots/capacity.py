@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from stdcf_lib import STDCFConvTranspose3d, capacity, reconstruction
+from stdcf_lib import STDCFConvTranspose3d, capacity
+from stdcf_lib.experiments import reconstruction
 from stdcf_lib.models import ReconstructionAutoencoder
 from stdcf_lib.plots.style import BLACK, BLUE, VERMILLION, Drawing, new_figure, show_signed, styled
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from matplotlib.patches import Rectangle
 
-from stdcf_lib import itsl_steps
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
+from stdcf_lib.experiments.steps import records
+from stdcf_lib.experiments.turning import PLANS, SEEDS, kept
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
-from stdcf_lib.itsl_digits import PLANS, SEEDS, kept
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.plots.style import (
@@ -272,8 +272,8 @@ def published() -> Drawing:
 
 @styled
 def steps(record: dict | None = None) -> Drawing:
-    """Draw how many clips a second a device trained, and the memory it needed, by family and stage (`itsl_steps`)."""
-    record = itsl_steps.records()[0] if record is None else record
+    """Draw how many clips a second a device trained, and the memory it needed, by family and stage (`experiments.steps`)."""
+    record = records()[0] if record is None else record
     rows = record["steps"]
     kinds, names = list(dict.fromkeys(row["kind"] for row in rows)), list(dict.fromkeys(row["stage"] for row in rows))
     figure, panels = new_figure(1, 2, width=9.6, height=3.6)

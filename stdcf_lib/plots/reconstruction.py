@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from stdcf_lib import reconstruction
 from stdcf_lib.data import TRMNIST
+from stdcf_lib.experiments import reconstruction
+from stdcf_lib.experiments.reconstruction import FAMILIES, SEEDS, STARTS, SWEEP, SWEEP_EPOCHS, kept, trained
 from stdcf_lib.plots.style import (
     BLACK,
     BLUE,
@@ -24,7 +25,6 @@ from stdcf_lib.plots.style import (
     show_signed,
     styled,
 )
-from stdcf_lib.reconstruction import FAMILIES, SEEDS, STARTS, SWEEP, SWEEP_EPOCHS, kept, trained
 
 MSE = "test MSE (gray², gray in [0, 1])"
 COLORS = dict(zip(FAMILIES, (BLUE, VERMILLION, PURPLE, ORANGE, GREEN), strict=True))

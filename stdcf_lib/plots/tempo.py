@@ -12,6 +12,18 @@ from torch.nn import functional as F
 
 from stdcf_lib.data.actions import render
 from stdcf_lib.data.kth_protocol import ACTIONS
+from stdcf_lib.experiments.tempo import (
+    DILATIONS,
+    GRID_TEMPI,
+    REAL,
+    SEEDS,
+    TEMPI,
+    WAYS,
+    kept_features,
+    measured,
+    neighbours_kept,
+    trained,
+)
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.plots.style import (
     BLACK,
@@ -25,18 +37,6 @@ from stdcf_lib.plots.style import (
     new_figure,
     show_frame,
     styled,
-)
-from stdcf_lib.tempo import (
-    DILATIONS,
-    GRID_TEMPI,
-    REAL,
-    SEEDS,
-    TEMPI,
-    WAYS,
-    kept_features,
-    measured,
-    neighbours_kept,
-    trained,
 )
 
 COLORS = dict(zip(WAYS, (VERMILLION, BLUE, GREEN, ORANGE), strict=True))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib import capacity, explore, reconstruction
+from stdcf_lib import capacity, explore
+from stdcf_lib.experiments import reconstruction
 from stdcf_lib.plots import capacity as plots
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stdcf_lib.data.turning import TurningDigits
+from stdcf_lib.experiments.turning import PLANS, kept
 from stdcf_lib.itsl import schedule, view
-from stdcf_lib.itsl_digits import PLANS, kept
 from stdcf_lib.plots import itsl as plots
 
 
@@ -79,7 +79,7 @@ def test_published_numbers_are_the_papers():
 
 
 def test_steps_are_the_record():
-    (record, *_) = plots.itsl_steps.records()
+    (record, *_) = plots.records()
     arrays = plots.steps(record).arrays
     row = next(row for row in record["steps"] if (row["kind"], row["stage"]) == ("stdcf", "stage-t"))
     assert arrays["stage-t, peak_gib"][2] == row["peak_gib"]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib import reconstruction
+from stdcf_lib.experiments import reconstruction
+from stdcf_lib.experiments.reconstruction import FAMILIES, SEEDS, STARTS, kept, trained
 from stdcf_lib.plots import reconstruction as plots
-from stdcf_lib.reconstruction import FAMILIES, SEEDS, STARTS, kept, trained
 
 
 def last_error(name, seed=0):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib import tempo
 from stdcf_lib.data.actions import Actions
+from stdcf_lib.experiments import tempo
+from stdcf_lib.experiments.tempo import REAL, TEMPI, kept_features, measured, trained
 from stdcf_lib.plots import tempo as plots
-from stdcf_lib.tempo import REAL, TEMPI, kept_features, measured, trained
 
 
 def test_film_shows_the_same_moments():

@@ -1,13 +1,15 @@
+import math
 from functools import partial
 
 import pytest
 import torch
 
-from stdcf_lib import tempo
 from stdcf_lib.data.actions import Actions
 from stdcf_lib.data.kth import KTH
+from stdcf_lib.experiments import tempo
 from stdcf_lib.models import KTHNet
 from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.runs import runs_folder
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,25 @@ def test_a_little_training_learns_and_repeats():
     assert losses[-1] < 0.7 * losses[0] and losses == once()
 
 
+def test_the_rate_is_gentle_at_first_and_falls_along_a_half_cosine(monkeypatch):
+    rates = []
+
+    def watched(model, batches, loss, optimization, epochs, **options):
+        for _ in range(epochs * 3):  # steps of an epoch of 40 clips in sixteens
+            rates.append(optimization.optimizer.param_groups[0]["lr"])
+            optimization.optimizer.step()
+            optimization.scheduler.step()
+
+    monkeypatch.setattr(tempo, "train", watched)
+    data = Actions("train", frames=32, size=(24, 32), actions=("walking",), scenarios=(1,), repetitions=(1, 2, 3, 4, 5))
+    assert math.ceil(len(data) / 16) == 3
+    tempo.fit(KTHNet("stdcf"), 4, data=data, progress=False)
+    expected = [1e-3, *(3e-3 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in (1, 2, 3))]
+    assert rates == pytest.approx([rate for rate in expected for _ in range(3)])
+
+
 def test_every_run_is_kept_and_measured():
-    assert {folder.name for folder in (tempo.RUNS / "tempo").iterdir()} == {f"{k}-seed{s}" for k in KINDS for s in range(3)}
+    assert {folder.name for folder in (runs_folder() / "tempo").iterdir()} == set(tempo.trials())
     for kind in KINDS:
         for seed in tempo.SEEDS:
             run = tempo.kept(kind, seed)

@@ -1,16 +1,16 @@
 """The experiment with turning digits: plans that cost alike, runs that are complete, and scores of both parts of a label."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from stdcf_lib import itsl_digits
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.itsl_digits import BUDGET, PLANS, accuracy, fit, itsl, kept, network, trials
+from stdcf_lib.experiments import turning
+from stdcf_lib.experiments.turning import BUDGET, PLANS, accuracy, fit, itsl, kept, network, trials
 from stdcf_lib.measure import cost
+from stdcf_lib.runs import Run
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def compute(plan):
     """Multiplications of a plan's forward passes, in full-size epochs; each kernel size as the plan's swap makes it."""
     full = cost(network(), (1, 1, 16, 28, 28)).macs
     model = network()
-    swaps = itsl_digits.AtomSwap(model, plan.stages[0], plan.swap)
+    swaps = turning.AtomSwap(model, plan.stages[0], plan.swap)
     total = 0.0
     for stage in plan.timed():
         swaps.to(stage)
@@ -72,6 +72,8 @@ def test_a_smoke_run_goes_through_every_stage(tmp_path):
     for row in rows:
         assert 0 <= row["joint"] <= min(row["digit"], row["motion"]) <= 1
     assert all("full_joint" in row for row in rows if "steps" in row)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.jsonl", "weights.safetensors"]
+    assert {tensor.dtype for tensor in Run(tmp_path).weights.values()} == {torch.float16, torch.int64}
 
 
 @pytest.mark.parametrize("name", trials())
@@ -90,7 +92,7 @@ def test_kept_runs_are_complete(name):
 def test_kept_weights_give_the_kept_accuracy(name):
     run, plan = kept(name), PLANS[name]
     model = network()
-    itsl_digits.AtomSwap(model, plan.stages[0], plan.swap).to(plan.stages[-1])
+    turning.AtomSwap(model, plan.stages[0], plan.swap).to(plan.stages[-1])
     model.load_state_dict(run.weights)
     data = TurningDigits("test")
     model.eval()
@@ -98,9 +100,3 @@ def test_kept_weights_give_the_kept_accuracy(name):
         chances = torch.cat([model(part.float() / 255) for part in data.clips.split(100)])
     found = accuracy(chances, data.label)["joint"].float().mean().item()
     assert found == pytest.approx(run.metrics[-1]["full_joint"], abs=0.01)  # there in bfloat16
-
-
-def test_the_command_names_what_it_does_not_know():
-    command = [sys.executable, "-m", "stdcf_lib.itsl_digits", "itsl-seed99"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    assert answer.returncode == 2 and "unknown runs itsl-seed99" in answer.stderr

@@ -1,4 +1,4 @@
-"""What a training step of R50 costs on the machine at hand: `python -m stdcf_lib.itsl_steps` measures and keeps it.
+"""What a training step of R50 costs on the machine at hand: `python -m stdcf_lib.experiments.steps` measures and keeps it.
 
 One record a device in `runs/itsl_steps/`: time, clips a second and peak memory of a step at full size, in stage-t and in
 stage-s, for each family. On a GPU with as many clips at a time as fit, in bfloat16; on a CPU with one, in float32.
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from stdcf_lib.itsl import AtomSwap, Stage, schedule
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.models.kinds import KINDS
-from stdcf_lib.runs import RUNS, Run, machine
+from stdcf_lib.runs import Run, machine, runs_folder
 
 GIB = 2**30
 
@@ -58,33 +58,28 @@ def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[st
 
 def largest_batch(kind: str, stage: Stage) -> dict[str, float | str | int]:
     """`measure_step` with as many clips as fit on the GPU, to within a sixteenth; with one on a CPU."""
+    best = alone(kind, stage, 1)
     if not torch.cuda.is_available():
-        return alone(kind, stage, 1)
-    best, fits, fails = None, 0, None
+        return best
+    fits, fails = 1, None
     while fails is None or fails - fits > max(1, fits // 16):
-        batch = max(1, 2 * fits) if fails is None else (fits + fails) // 2
-        found = alone(kind, stage, batch)
-        if found:
-            best, fits = found, batch
-        elif batch == 1:
-            raise MemoryError(f"not even one clip of {stage.frames}×{stage.size}² fits, with kind={kind!r}")
-        else:
+        batch = 2 * fits if fails is None else (fits + fails) // 2
+        try:
+            best, fits = alone(kind, stage, batch), batch
+        except torch.OutOfMemoryError:
             fails = batch
     return best
 
 
-def alone(kind: str, stage: Stage, batch: int) -> dict[str, float | str | int] | None:
-    """`measure_step` in a process of its own; None where the GPU's memory is too small."""
+def alone(kind: str, stage: Stage, batch: int) -> dict[str, float | str | int]:
+    """`measure_step` in a process of its own. Raises torch.OutOfMemoryError where the GPU's memory is too small."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(measure_step, kind, stage, batch).result()
-        except torch.OutOfMemoryError:
-            return None
+        return pool.submit(measure_step, kind, stage, batch).result()
 
 
 def records() -> list[dict]:
     """The kept records, those of GPUs first."""
-    found = [json.loads(path.read_text()) for path in sorted((RUNS / "itsl_steps").glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted((runs_folder() / "itsl_steps").glob("*.json"))]
     return sorted(found, key=lambda record: record["machine"]["device"].startswith(("AMD", "Intel")))
 
 
@@ -107,7 +102,7 @@ def main() -> None:
         "machine": about, "steps": rows,
     }  # fmt: skip
     name = re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
-    Run(RUNS / "itsl_steps").keep(f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    Run(runs_folder() / "itsl_steps").keep(f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

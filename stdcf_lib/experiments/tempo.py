@@ -1,20 +1,16 @@
 """The tempo experiment (Figures 3 and B): networks that learned actions at one tempo meet them at others.
 
-`python -m stdcf_lib.tempo` (part of `make runs`) trains and measures what `runs/tempo/` keeps and is not there yet.
+`python -m stdcf_lib.experiments tempo` trains and measures what `runs/tempo/` keeps and is not there yet.
 """
 
-import argparse
-import hashlib
 import io
 import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +24,8 @@ from stdcf_lib.data.kth import KTH
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.models import KTHNet
 from stdcf_lib.models.kinds import KINDS
-from stdcf_lib.runs import RUNS, Run
-from stdcf_lib.train import shuffled, train
+from stdcf_lib.runs import Run, digest, runs_folder
+from stdcf_lib.train import Optimization, shuffled, train
 
 # [ours] 16 frames, every second of KTH's 25 a second, at half its size: a window is 1.28 seconds long.
 FRAMES = 16
@@ -146,8 +142,8 @@ def motion_period(clips: Tensor, shortest: int = 4) -> Tensor:
 
 
 def kept(kind: str, seed: int = 0) -> Run:
-    """The kept run of a family."""
-    return Run(RUNS / "tempo" / f"{kind}-seed{seed}")
+    """The kept run of a family; its weights are kept at half the size, and what is measured is what is kept."""
+    return Run(runs_folder() / "tempo" / f"{kind}-seed{seed}", dtype=torch.float16)
 
 
 def trained(kind: str, seed: int = 0) -> KTHNet:
@@ -188,28 +184,23 @@ def fit(
     data = rendered("train") if data is None else data
     order = shuffled(len(data), BATCH_SIZE, seed)
     room = data.clips.shape[2] - FRAMES
-
-    optimizer = torch.optim.Adam(model.parameters())
+    steps_an_epoch = math.ceil(len(data) / BATCH_SIZE)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        # Set by the epoch alone, so that a resumed run needs no other state: a half cosine after a gentle first epoch.
-        rate = LEARNING_RATE / 3 if epoch == 0 else LEARNING_RATE * (1 + math.cos(math.pi * epoch / epochs)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         start = np.random.default_rng([seed, epoch]).integers(0, room + 1, len(data))
         for index in order(epoch):
             windows = [data.clips[i, :, start[i] : start[i] + FRAMES] for i in index.tolist()]
             yield as_input(torch.stack(windows)), data.action[index]
 
-    return train(
-        model.to(memory_format=torch.channels_last_3d),
-        batches,
-        _loss,
-        optimizer,
-        epochs,
-        run=run,
-        progress=progress,
-    )
+    def share(step: int) -> float:
+        """A half cosine, a step for each epoch, after a gentle first one."""
+        epoch = step // steps_an_epoch
+        return 1 / 3 if epoch == 0 else (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+    model.to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    return train(model, batches, _loss, Optimization(optimizer, rate), epochs, run=run, progress=progress)
 
 
 def _loss(model: KTHNet, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -323,30 +314,44 @@ def real_features(model: KTHNet, folder: Path) -> dict[str, np.ndarray]:
     return arrays | {"action": data.action.numpy(), "clip": np.array(data.clip)}
 
 
-def run_trial(kind: str, seed: int) -> str:
-    """Train and measure one network and keep what is found; does nothing for what is there."""
-    torch.set_num_threads(1)
+def trials() -> list[str]:
+    """The name of each kept run: a family and a seed."""
+    return [f"{kind}-seed{seed}" for seed in SEEDS for kind in KINDS]
+
+
+def minutes_missing(name: str) -> float:
+    """How long a trial still takes, at most; 0 for one that is trained and measured."""
+    kind, seed = _parts(name)
+    return 0.0 if kept(kind, seed).finished and not missing(kind, seed) else MINUTES
+
+
+def run_trial(name: str) -> str:
+    """Train and measure one of `trials()` and keep what is found; does nothing for what is there."""
+    kind, seed = _parts(name)
     run = kept(kind, seed)
     if not run.finished:
         data = rendered("train")
         run.start({
             "kind": kind, "seed": seed, "epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE,
-            "clips": f"{len(data)} clips, sha256 {hashlib.sha256(data.clips.numpy().tobytes()).hexdigest()[:16]}",
+            "clips": digest(data.clips),
         })  # fmt: skip
         torch.manual_seed(seed)
-        model = KTHNet(kind)
-        fit(model, EPOCHS, seed=seed, run=run, progress=False)
-        run.finish(model.half(), run.metrics)  # half the size to keep; what is measured below is what is kept
-    for name, find in missing(kind, seed).items():
+        fit(KTHNet(kind), EPOCHS, seed=seed, run=run, progress=False)
+    for file, find in missing(kind, seed).items():
         found = find(trained(kind, seed))
-        if name.endswith(".json"):
+        if file.endswith(".json"):
             content = (json.dumps(found, indent=1) + "\n").encode()
         else:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **found)
             content = buffer.getvalue()
-        run.keep(name, content)
-    return f"{kind}, seed {seed}: test accuracy {measured(kind, seed)['plain']['1.0']['accuracy']:.3f}"
+        run.keep(file, content)
+    return f"{name}: test accuracy {measured(kind, seed)['plain']['1.0']['accuracy']:.3f}"
+
+
+def _parts(name: str) -> tuple[str, int]:
+    kind, seed = name.rsplit("-seed", 1)
+    return kind, int(seed)
 
 
 def missing(kind: str, seed: int) -> dict[str, Callable[[KTHNet], dict[str, Any]]]:
@@ -365,19 +370,3 @@ def real_folder() -> Path | None:
     """Where the user's own KTH is, `$STDCF_DATA/kth`; None if it is not there."""
     folder = Path(os.environ.get("STDCF_DATA", ""), "kth")
     return folder if "STDCF_DATA" in os.environ and (folder / "00sequences.txt").exists() else None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train and measure what runs/tempo keeps; finished runs are left alone.")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
-    jobs = parser.parse_args().jobs
-    todo = [(kind, seed) for seed in SEEDS for kind in KINDS if missing(kind, seed) or not kept(kind, seed).finished]
-    hours = len(todo) * MINUTES / 60 / jobs
-    print(f"{len(todo)} runs to train or measure, {jobs} at a time: at most {hours:.1f} hours on idle cores like an AMD EPYC's")
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run_trial, *trial) for trial in todo]):
-            print(done.result(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

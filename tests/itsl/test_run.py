@@ -3,6 +3,8 @@
 `itsl_job.py` beside this file is the run that is killed.
 """
 
+import copy
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from torch import nn
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, top, view
+from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import SmallVideoNet
 from stdcf_lib.runs import Run
 
@@ -51,13 +54,13 @@ def test_the_schedule_is_the_papers():
     [
         (lambda: schedule(0, 8, 224), "iterations=0: give an integer of at least 1"),
         (lambda: schedule(1, 8, 224, reduction=3), "reduction=3: give a square, such as 4"),
-        (lambda: schedule(1, 8, 224, reduction=4.0), "reduction=4.0: give a square"),
+        (lambda: schedule(1, 8, 224, reduction=4.0), "reduction=4.0: give an integer"),
         (lambda: schedule(1, 6, 224), "frames=6 and size=224 cannot be reduced by 4: give a multiple of 4 frames"),
         (lambda: schedule(1, 8, 225), "a multiple of 2 pixels"),
-        (lambda: Stage("x", 0, 8), "frames=0 in stage 'x': give an integer"),
-        (lambda: Stage("x", 8, 8.0), "size=8.0 in stage 'x'"),
-        (lambda: Stage("x", 8, 8, "both"), "frozen='both' in stage 'x': choose 'spatial', 'temporal' or None"),
-        (lambda: Stage("x", 8, 8, None, 0), "epochs=0 in stage 'x': give a number above 0"),
+        (lambda: Stage("x", 0, 8), "stage 'x': frames=0: give an integer"),
+        (lambda: Stage("x", 8, 8.0), "stage 'x': size=8.0"),
+        (lambda: Stage("x", 8, 8, "both"), "stage 'x': frozen='both': choose 'spatial', 'temporal' or None"),
+        (lambda: Stage("x", 8, 8, None, 0), "stage 'x': epochs=0: give a finite number above 0"),
         (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap' is not a rule; choose one of 'keep', 'dilate', 'resample'"),
         (lambda: view(torch.zeros(1, 1, 6, 28, 28), Stage("x", 4, 28)), "have no view of 4 frames of 28×28 .stage 'x'."),
         (lambda: view(torch.zeros(1, 1, 4, 14, 14), Stage("x", 4, 28)), "no smaller"),
@@ -186,7 +189,7 @@ def test_frozen_atoms_never_change_and_all_else_does(tmp_path, frozen, atoms):
 
 def test_decay_spares_atoms_norms_and_biases():
     net = small_net()
-    groups = Recipe(weight_decay=0.5).optimizer(net, Stage("x", 4, 8, batch=8), 100)[0].param_groups
+    groups = Recipe(weight_decay=0.5).optimization(net, Stage("x", 4, 8, batch=8), 100).optimizer.param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     named = {name for name, p in net.named_parameters() if id(p) in decayed}
     assert named == {"layers.0.alpha", "layers.3.alpha", "fc.weight"}
@@ -194,12 +197,13 @@ def test_decay_spares_atoms_norms_and_biases():
 
 
 def test_adam_grows_with_the_root_of_the_batch():
-    optimizer, _ = Recipe(learning_rate=0.1, adam=True).optimizer(small_net(), Stage("x", 4, 8, batch=4), 100)
+    optimizer = Recipe(learning_rate=0.1, adam=True).optimization(small_net(), Stage("x", 4, 8, batch=4), 100).optimizer
     assert isinstance(optimizer, torch.optim.AdamW) and {g["initial_lr"] for g in optimizer.param_groups} == {0.2}
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    optimizer, scheduler = Recipe(learning_rate=1.0).optimizer(small_net(), Stage("x", 4, 8), 100)
+    optimization = Recipe(learning_rate=1.0).optimization(small_net(), Stage("x", 4, 8), 100)
+    optimizer, scheduler = optimization.optimizer, optimization.scheduler
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -230,37 +234,160 @@ def test_a_run_explains_itself_and_is_not_repeated(tmp_path):
     again = itsl_job.network()
 
     def forbidden():
-        raise AssertionError("it trained again")
+        nonlocal loaded
+        loaded += 1
 
-    assert itsl_job.fit(again, tmp_path, tick=lambda: None) == rows
+    loaded = 0
+    assert itsl_job.fit(again, tmp_path, tick=forbidden) == rows
+    assert loaded == 5  # the first clip of each stage, to see that the network takes it
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), net.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match=r"holds another run .*'swap': 'resample'"):
         itsl_job.fit(itsl_job.network(), tmp_path, swap="keep")
+
+
+def start_job(folder, *attempts, network="plain", test_clips=6):
+    return subprocess.Popen([sys.executable, itsl_job.__file__, folder, network, str(test_clips), *attempts])
+
+
+def ended(*jobs):
+    assert [job.wait() for job in jobs] == [0] * len(jobs)
+
+
+def same_weights(one, other, **tolerance):
+    assert one.weights.keys() == other.weights.keys()
+    for name, tensor in one.weights.items():
+        if tolerance:
+            torch.testing.assert_close(other.weights[name], tensor, **tolerance)
+        else:
+            assert torch.equal(other.weights[name], tensor), name
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, processes):
     chance = random.Random(processes)
     # An unbroken run has some 400 ticks; after a few kills at random the rest goes through.
-    kills = [chance.randrange(2, 60) for _ in range(8 if processes == 1 else 3)]
-    command = [sys.executable, itsl_job.__file__]
-    together = [
-        subprocess.Popen([*command, tmp_path / name, str(processes), *map(str, numbers)], stdout=subprocess.PIPE, text=True)
-        for name, numbers in (("unbroken", []), ("killed", kills))
-    ]
-    answers = [job.communicate()[0] for job in together]
-    assert [job.returncode for job in together] == [0, 0]
-    assert "True" in answers[1] and "False" not in answers[1]
+    kills = [f"{processes}x1:{chance.randrange(6, 60)}" for _ in range(8 if processes == 1 else 3)]
+    network = "with BN" if processes == 1 else "plain"  # with two, BN's statistics are each one's own
+    plans = {"unbroken": [f"{processes}x1"], "killed": [*kills, f"{processes}x1"]}
+    ended(*(start_job(tmp_path / name, *attempts, network=network) for name, attempts in plans.items()))
     unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
-    assert all(torch.equal(tensor, killed.weights[name]) for name, tensor in unbroken.weights.items())
+    same_weights(unbroken, killed)
     a, b = ([{**row, "seconds": 0} for row in one.metrics] for one in (unbroken, killed))
     assert a == b
     assert not list((tmp_path / "killed").rglob(".*")) and not list((tmp_path / "killed").rglob("checkpoint.pt"))
-    if processes == 2:  # as one process does, or one that accumulates; without BN, whose statistics are each one's own
-        for name, accumulation in (("one", 1), ("accumulated", 2)):
-            itsl_job.fit(itsl_job.network(0.0, normalised=False), tmp_path / name, accumulation=accumulation)
-            for key, tensor in unbroken.weights.items():
-                torch.testing.assert_close(Run(tmp_path / name).weights[key], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_however_many_share_a_step_it_is_the_same_step(tmp_path):
+    """Without BN and dropout, which look at a batch on one device, weights and scores agree up to the order of sums; also
+    where a run goes on with other processes and another accumulation than it began with."""
+    plans = {
+        "one": ["1x1"],
+        "two": ["2x1"],
+        "accumulated": ["1x4"],
+        "changing": ["1x2:40", "2x1:35", "2x2:20", "1x1:45", "1x4:70", "2x1"],
+    }
+    ended(*(start_job(tmp_path / name, *attempts) for name, attempts in plans.items()))
+    one = Run(tmp_path / "one")
+    for name in ("two", "accumulated", "changing"):
+        other = Run(tmp_path / name)
+        same_weights(one, other, atol=1e-5, rtol=1e-4)
+        for row, expected in zip(other.metrics, one.metrics, strict=True):
+            assert row.keys() == expected.keys()
+            for figure in row.keys() - {"stage", "seconds", "processes", "accumulation", "stored_bytes"}:
+                assert row[figure] == pytest.approx(expected[figure], rel=1e-3), figure
+    last = Run(tmp_path / "changing").metrics[-1]
+    assert (last["processes"], last["accumulation"]) == (2, 1)
+
+
+def test_a_process_without_a_test_clip_of_its_own_is_not_waited_for(tmp_path):
+    ended(start_job(tmp_path / "two", "2x1", test_clips=1), start_job(tmp_path / "one", "1x1", test_clips=1))
+    two, one = Run(tmp_path / "two"), Run(tmp_path / "one")
+    assert [row["top1"] for row in two.metrics] == [row["top1"] for row in one.metrics]
+    assert {row["top1"] for row in two.metrics} <= {0.0, 1.0}
+
+
+def test_processes_that_would_each_train_alone_are_refused(tmp_path, monkeypatch):
+    """`torchrun` on a CPU says by a variable how many there are, and accelerate asks for another."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="accelerator sees 1 of 2 processes"):
+        itsl_job.fit(itsl_job.network(), tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_finished_run_needs_no_stage_folders(tmp_path):
+    net = itsl_job.network()
+    rows = itsl_job.fit(net, tmp_path, keep_stages=False)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.jsonl", "weights.safetensors"]
+    again, before = itsl_job.network(), (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    assert itsl_job.fit(again, tmp_path) == rows
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), net.state_dict().values(), strict=True))
+
+
+def test_only_the_stages_own_files_go_with_them(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "1_t-1").mkdir()
+    for name in ("notes/mine", "1_t-1/mine"):
+        (tmp_path / name).write_text("mine")
+    itsl_job.fit(itsl_job.network(), tmp_path, keep_stages=False)
+    assert (tmp_path / "notes" / "mine").read_text() == (tmp_path / "1_t-1" / "mine").read_text() == "mine"
+    assert os.listdir(tmp_path / "1_t-1") == ["mine"]
+
+
+def test_a_run_kept_at_half_the_size_is_never_there_at_full_size(tmp_path, monkeypatch):
+    """A kill between two writings would otherwise leave another run than an unbroken one."""
+    written = []
+    finish = Run.finish
+
+    def watched(run, model, metrics):
+        finish(run, model, metrics)
+        written.append((run.folder.name, {tensor.dtype for tensor in run.weights.values() if tensor.is_floating_point()}))
+
+    monkeypatch.setattr(Run, "finish", watched)
+    net = itsl_job.network()
+    itsl_job.fit(net, tmp_path / "run", dtype=torch.float16)
+    assert [types for name, types in written if name == "run"] == [{torch.float16}]
+    assert {str(types) for name, types in written if name != "run"} == {"{torch.float32}"}
+    for name, tensor in Run(tmp_path / "run").weights.items():
+        assert torch.equal(net.state_dict()[name], tensor.to(net.state_dict()[name]))
+
+
+def test_bn_is_estimated_anew_and_atoms_swapped_for_the_scores_at_full_size(tmp_path, monkeypatch):
+    """What is evaluated at full size is a network on that grid whose statistics are those of full-size clips."""
+    evaluated = []
+    evaluate = Training._evaluate
+
+    def watched(work, model, stage, test):
+        evaluated.append((stage.name, copy.deepcopy(model)))
+        return evaluate(work, model, stage, test)
+
+    monkeypatch.setattr(Training, "_evaluate", watched)
+    net = itsl_job.network()
+    itsl_job.fit(net, tmp_path)
+    at_full = [model for name, model in evaluated if name == "full"]
+    assert len(at_full) == 4  # after every stage that is not of that size itself
+    for model in at_full:
+        assert {layer.kernel_size for layer in model.modules() if isinstance(layer, STDCFConv3d)} == {(3, 5, 5)}
+        clips = torch.stack([itsl_job.Clips(20)[i][0] for i in range(20)])
+        first = model.layers[0](clips)
+        torch.testing.assert_close(model.layers[1].running_mean, first.mean((0, 2, 3, 4)), atol=0.05, rtol=0.05)
+        assert int(model.layers[1].num_batches_tracked) == 5  # 20 clips in fours, and none of the stage's own
+
+
+def test_each_epoch_and_each_stage_sees_clips_anew(tmp_path):
+    """What is drawn for a clip hangs on its number, the epoch, the stage and the seed."""
+    seen = {}
+
+    class Watched(itsl_job.Clips):
+        def __getitem__(self, index):
+            seen.setdefault(index, []).append(torch.initial_seed())
+            return super().__getitem__(index)
+
+    stages = [Stage("a", 4, 8, None, 2.0), Stage("b", 4, 8, None, 1.0)]
+    run(small_net(), stages, lambda _: (Watched(8), itsl_job.Clips(4)), tmp_path, Recipe(batch_size=4), progress=False)
+    for index, seeds in seen.items():
+        trained = seeds[2 if index == 0 else 0 :]  # the first clip is looked at once for each stage before
+        assert len(set(trained)) == len(trained) == 3
 
 
 @pytest.mark.parametrize(

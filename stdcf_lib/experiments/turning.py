@@ -1,29 +1,22 @@
 """The ITSL experiment that a laptop can run: digits that turn, and every schedule at the same compute.
 
-`python -m stdcf_lib.itsl_digits` trains everything that `runs/itsl/` keeps and is not there yet.
+`python -m stdcf_lib.experiments itsl` trains what `runs/itsl/` keeps and is not there yet.
 """
 
-import argparse
-import os
-import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from math import fsum
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save
 from torch import Tensor
 
 from stdcf_lib.data.turning import TurningDigits, parts
 from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule
 from stdcf_lib.measure import cost
 from stdcf_lib.models import SmallVideoNet
-from stdcf_lib.reconstruction import digest
-from stdcf_lib.runs import RUNS, Run
+from stdcf_lib.runs import Run, digest, runs_folder
 
 FRAMES, SIZE, BATCH_SIZE = 16, 28, 64
 BUDGET = 4.0  # the compute of so many full-size epochs
@@ -126,7 +119,11 @@ def trials() -> dict[str, tuple[Plan, int]]:
 
 def kept(name: str, seed: int = 0) -> Run:
     """The kept run of a plan, such as `kept("itsl-dilate", seed=1)`."""
-    return Run(RUNS / "itsl" / f"{name}-seed{seed}")
+    return _run(f"{name}-seed{seed}")
+
+
+def _run(trial: str) -> Run:
+    return Run(runs_folder() / "itsl" / trial)
 
 
 def fit(
@@ -147,6 +144,9 @@ def fit(
             "training": digest(training.clips),
             "test": digest(test.clips),
         },
+        # What the stages are for is in the run's own metrics; half the size is enough to keep.
+        keep_stages=False,
+        dtype=torch.float16,
         progress=progress,
     )
 
@@ -161,38 +161,17 @@ def accuracy(chances: Tensor, labels: Tensor) -> dict[str, Tensor]:
     }
 
 
+def minutes_missing(name: str) -> float:
+    """How long a trial still takes, at most; 0 for one that is finished."""
+    return 0.0 if _run(name).finished else fsum(trials()[name][0].shares) / BUDGET * MINUTES
+
+
 def run_trial(name: str) -> str:
     """Train one of `trials()` in full and keep it; resumes, and does nothing if it is finished."""
-    torch.set_num_threads(1)  # two runs side by side finish sooner than one on two threads, and give the same on any machine
     plan, seed = trials()[name]
-    kept_run = Run(RUNS / "itsl" / name)
+    kept_run = _run(name)
     if not kept_run.finished:
         fit(plan, seed, kept_run.folder, TurningDigits("train"), TurningDigits("test"), progress=False)
-    for stage in kept_run.folder.iterdir():
-        if stage.is_dir():  # their metrics are in the run's own, and their weights were on the way
-            shutil.rmtree(stage)
-    weights = {key: value.half() if value.is_floating_point() else value for key, value in kept_run.weights.items()}
-    kept_run.keep("weights.safetensors", save(weights))  # half the size to keep
     last, seconds = kept_run.metrics[-1], fsum(row["seconds"] for row in kept_run.metrics)
     found = ", ".join(f"{part} {last[f'full_{part}']:.3f}" for part in ("joint", "digit", "motion"))
     return f"{name}: {found} in {seconds:.0f} s"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train what runs/itsl keeps; finished runs are left alone.")
-    parser.add_argument("names", nargs="*", help="runs to train, such as itsl-seed0; all by default")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
-    arguments = parser.parse_args()
-    unknown = set(arguments.names) - trials().keys()
-    if unknown:
-        parser.error(f"unknown runs {', '.join(sorted(unknown))}; known are {', '.join(trials())}")
-    todo = [name for name in arguments.names or trials() if not Run(RUNS / "itsl" / name).finished]
-    hours = fsum(fsum(trials()[name][0].shares) / BUDGET for name in todo) * MINUTES / 60 / arguments.jobs
-    print(f"{len(todo)} runs to train, {arguments.jobs} at a time: about {hours:.1f} hours on idle cores like an AMD EPYC's")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run_trial, name) for name in todo]):
-            print(done.result(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,11 @@
 """The reconstruction experiment of appendix B: what is trained, how, and what came of it.
 
-`python -m stdcf_lib.reconstruction` (`make runs`) trains everything that `runs/reconstruction/` keeps and is not there yet.
+`python -m stdcf_lib.experiments reconstruction` trains what `runs/reconstruction/` keeps and is not there yet.
 """
 
-import argparse
-import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -22,8 +17,8 @@ from stdcf_lib.conv import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.fold import FoldedTime
 from stdcf_lib.models import ReconstructionAutoencoder
-from stdcf_lib.runs import RUNS, Run
-from stdcf_lib.train import shuffled, train
+from stdcf_lib.runs import Run, digest, runs_folder
+from stdcf_lib.train import Optimization, shuffled, train
 
 BATCH_SIZE, LEARNING_RATE = 64, 1e-3  # appendix B
 SEEDS = range(5)
@@ -117,7 +112,11 @@ def trials() -> dict[str, tuple[Variant, int, int]]:
 
 def kept(name: str, seed: int = 0) -> Run:
     """The kept run of a variant, such as `kept("stdcf", seed=1)`."""
-    return Run(RUNS / "reconstruction" / f"{name}-seed{seed}")
+    return _run(f"{name}-seed{seed}")
+
+
+def _run(trial: str) -> Run:
+    return Run(runs_folder() / "reconstruction" / trial)
 
 
 def trained(name: str, seed: int = 0) -> ReconstructionAutoencoder:
@@ -152,16 +151,19 @@ def fit(
         The metrics of `stdcf_lib.train.train`; losses are mean squared errors over all voxels, gray in [0, 1].
     """
     stored = frames_last(clips)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     order = shuffled(len(clips), BATCH_SIZE, seed)
+
+    def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
+        due = test_clips is not None and (epoch % 5 == 0 or epoch == epochs)
+        return {"test_mse": errors(model, test_clips).mean().item()} if due else {}
+
     return train(
         model,
         lambda epoch: (as_input(stored[index]) for index in order(epoch)),
         lambda model, batch: F.mse_loss(reconstruct(model, batch), batch),
-        optimizer,
+        Optimization(torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)),
         epochs,
-        evaluate=None if test_clips is None else lambda model: {"test_mse": errors(model, test_clips).mean().item()},
-        evaluate_every=5,
+        evaluate=evaluate,
         run=run,
         progress=progress,
     )
@@ -204,9 +206,8 @@ def as_input(stored: Tensor) -> Tensor:
 
 def run_trial(name: str) -> str:
     """Train one of `trials()` in full and keep it; resumes, and does nothing if it is finished."""
-    torch.set_num_threads(1)  # two runs side by side finish sooner than one on two threads, and give the same on any machine
     variant, seed, epochs = trials()[name]
-    run = Run(RUNS / "reconstruction" / name)
+    run = _run(name)
     if not run.finished:
         train_clips, test_clips = TRMNIST("train").clips, TRMNIST("test").clips
         run.start({
@@ -218,26 +219,6 @@ def run_trial(name: str) -> str:
     return f"{name}: test MSE {run.metrics[-1]['test_mse']:.5f} in {sum(r['seconds'] for r in run.metrics):.0f} s"
 
 
-def digest(clips: Tensor) -> str:
-    """What ties a run to its data: the count and checksum of the clips."""
-    return f"{len(clips)} clips, sha256 {hashlib.sha256(clips.numpy().tobytes()).hexdigest()[:16]}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train what runs/reconstruction keeps; finished runs are left alone.")
-    parser.add_argument("names", nargs="*", help="runs to train, such as stdcf-seed0; all by default")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each (default: cores)")
-    arguments = parser.parse_args()
-    unknown = set(arguments.names) - trials().keys()
-    if unknown:
-        parser.error(f"unknown runs {', '.join(sorted(unknown))}; known are {', '.join(trials())}")
-    todo = [name for name in arguments.names or trials() if not Run(RUNS / "reconstruction" / name).finished]
-    hours = sum(trials()[name][2] for name in todo) * SECONDS_PER_EPOCH / 3600 / arguments.jobs
-    print(f"{len(todo)} runs to train, {arguments.jobs} at a time: about {hours:.1f} hours on idle cores like an AMD EPYC's")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run_trial, name) for name in todo]):
-            print(done.result(), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def minutes_missing(name: str) -> float:
+    """How long a trial still takes, at most; 0 for one that is finished."""
+    return 0.0 if _run(name).finished else trials()[name][2] * SECONDS_PER_EPOCH / 60

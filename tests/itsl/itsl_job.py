@@ -1,7 +1,8 @@
-"""A small ITSL run, to be killed: `python itsl_job.py FOLDER PROCESSES KILL_AFTER...` (run by test_itsl.py).
+"""A small ITSL run, to be killed: `python itsl_job.py FOLDER NETWORK TEST_CLIPS ATTEMPT...` (run by test_run.py).
 
-Each number is an attempt, which is killed (SIGKILL, by itself) when so many clips have been loaded and files renamed; a last
-attempt goes through. The processes of an attempt are forks, so that they need not import everything anew.
+An attempt is written as `2x4:30`: 2 processes, 4 batches accumulated, killed (SIGKILL, by itself) when 30 clips have been
+loaded and files renamed; or `2x4`, which goes through. The processes of an attempt are forks, so that they need not import
+everything anew. A plain network has neither BN nor dropout, which look at a batch on one device.
 """
 
 import os
@@ -45,16 +46,16 @@ def network(dropout=0.5, normalised=True):
     return net
 
 
-def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.05, **options):
+def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.05, test_clips=6, **options):
     torch.set_num_threads(1)
     stages = [replace(stage, epochs=1.4) for stage in schedule(2, frames=4, size=8)]
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
     recipe = Recipe(batch_size=4, learning_rate=rate, swap=swap, seed=3)
-    data = Clips(20, tick), Clips(6, tick)
+    data = Clips(20, tick), Clips(test_clips, tick)
     return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, save_every=2, progress=False, **options)
 
 
-def attempt(folder, processes, kill_after):
+def attempt(folder, test_clips, processes, accumulation, kill_after, plain):
     """Whether it went through."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -80,7 +81,8 @@ def attempt(folder, processes, kill_after):
                 tick()
 
             os.replace = renamed
-            fit(network(normalised=processes == 1, dropout=0.5 if processes == 1 else 0.0), folder, tick=tick)
+            net = network(normalised=not plain, dropout=0.0 if plain else 0.5)
+            fit(net, folder, tick=tick, accumulation=accumulation, test_clips=test_clips)
             os._exit(0)
         ranks.append(child)
     dead, status = os.waitpid(-1, 0)
@@ -97,7 +99,9 @@ def attempt(folder, processes, kill_after):
 
 
 if __name__ == "__main__":
-    folder, processes, *kills = sys.argv[1:]
-    died = [not attempt(folder, int(processes), int(kill)) for kill in kills]
-    print(died)
-    assert attempt(folder, int(processes), 0)
+    folder, which, test_clips, *attempts = sys.argv[1:]
+    for words in attempts:
+        how, _, kill_after = words.partition(":")
+        processes, accumulation = map(int, how.split("x"))
+        went_through = attempt(folder, int(test_clips), processes, accumulation, int(kill_after or 0), which == "plain")
+        assert went_through == (not kill_after), f"attempt {words} did not end as it should"

@@ -1,0 +1,353 @@
+"""ITSL on real video: the paper's run with one command, from one process to many machines.
+
+`accelerate launch -m stdcf_lib.itsl kinetics400 --data FOLDER --folder runs/k400` trains STDCF-R50 through all stages;
+`--help` lists the rest, and `--plan` says what a run would need without starting it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stdcf_lib.checks import number, whole
+from stdcf_lib.data.noise import Noise
+from stdcf_lib.itsl.run import Clips, Recipe, Training, seeing_all_processes
+from stdcf_lib.itsl.stages import Stage, schedule
+from stdcf_lib.itsl.swap import SWAPS, AtomSwap
+from stdcf_lib.measure import cost
+from stdcf_lib.models import VideoResNet, stdcf_r50
+from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.models.resnet import start_from_image
+from stdcf_lib.runs import FolderInUse
+
+if TYPE_CHECKING:
+    from stdcf_lib.data.footage import Footage
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch.
+
+    `sets` makes the training and the test set. What reads videos is imported there, so that a plan needs none of it.
+    """
+
+    classes: int
+    iterations: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float | None
+    epochs: float
+    final_epochs: float
+    views: tuple[int, int]
+    sets: Callable[[argparse.Namespace], "tuple[Footage | Noise, Footage | Noise]"]
+
+
+def _kinetics(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+    from stdcf_lib.data.kinetics import Kinetics
+
+    root = Path(arguments.data, "kinetics400")
+    names = root / "classes.txt"
+    options = {
+        "frames": arguments.frames,
+        "stride": 8 if arguments.stride is None else arguments.stride,
+        "size": arguments.size,
+        "views": arguments.views,
+        "classes": names.read_text(encoding="utf-8").splitlines() if names.exists() else None,
+        "max_faulty": arguments.max_faulty,
+    }
+    train, test = (
+        Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
+        for part in ("train", "val")
+    )
+    return train, test
+
+
+def _something(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+    from stdcf_lib.data.something import SomethingV1
+
+    root = Path(arguments.data, "something-v1")
+    options = {
+        "frames": arguments.frames,
+        "size": arguments.size,
+        "views": arguments.views,
+        "labels": root / "something-something-v1-labels.csv",
+        "max_faulty": arguments.max_faulty,
+    }
+    lists = {part: _first(root, f"something-something-v1-{part}.csv", f"{part}.txt") for part in ("train", "validation")}
+    train, test = (SomethingV1(file, root / "frames", part == "train", **options) for part, file in lists.items())
+    return train, test
+
+
+def _noise(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+    return Noise(32, arguments.frames, arguments.size, 4), Noise(8, arguments.frames, arguments.size, 4)
+
+
+def _first(root: Path, *names: str) -> Path:
+    for name in names:
+        if (root / name).exists():
+            return root / name
+    raise FileNotFoundError(f"{root} has none of {', '.join(names)}; name the folder that holds it with --data")
+
+
+# [ours] Epochs: the paper does not say. Iterations are the paper's, rates and decays the field's.
+PRESETS = {
+    "kinetics400": Preset(400, 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
+    "something-v1": Preset(174, 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
+    "noise": Preset(4, 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
+}
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """For argparse: an integer of at least `least`."""
+
+    def parsed(text: str) -> int:
+        try:
+            return whole("", int(text), least)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: give an integer of at least {least}") from None
+
+    return parsed
+
+
+def _number(**bounds: float) -> Callable[[str], float]:
+    """For argparse: a finite number within `bounds`, those of `checks.number`."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        try:
+            return number("", value, **bounds)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {str(error).partition(': ')[2]}") from None
+
+    return parsed
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; a value left out is the data set's own."""
+    words = argparse.ArgumentParser(
+        "stdcf_lib.itsl",
+        description="Train STDCF-R50 by iterative training of space and time (ITSL), or a peer of it directly. A run that was "
+        "stopped goes on when the same command is given again.",
+        epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many.",
+    )
+    words.add_argument("dataset", choices=PRESETS, help="'noise' needs no videos and shows that a run works")
+    words.add_argument(
+        "--data",
+        default=os.environ.get("STDCF_DATA"),
+        help="folder with kinetics400/ (train.csv, val.csv, train/, val/; also .txt lists of `path label`, and classes.txt for "
+        "the order of the classes) or something-v1/ (the official files, frames/); default $STDCF_DATA",
+    )
+    words.add_argument("--folder", type=Path, help="where checkpoints, metrics and weights go")
+    words.add_argument("--plan", action="store_true", help="print the stages and what they need, and train nothing")
+
+    network = words.add_argument_group("network")
+    network.add_argument("--kind", choices=KINDS, default="stdcf")
+    network.add_argument("--small", action="store_true", help="a network of the same class for a laptop: 4 blocks, 8 channels")
+    network.add_argument("--spatial-atoms", type=_whole(1), metavar="M", help="of --kind stdcf; default 5")
+    network.add_argument("--temporal-atoms", type=_whole(1), metavar="N", help="of --kind stdcf; default 3")
+    network.add_argument("--dropout", type=_number(least=0, below=1), default=0.5)
+    network.add_argument("--checkpointing", action="store_true", help="less memory, a third more time, the same result")
+    network.add_argument(
+        "--image-weights", type=Path, help="a file with the state_dict of torchvision's resnet50 to start from"
+    )
+
+    clips = words.add_argument_group("clips and stages")
+    clips.add_argument("--frames", type=_whole(1), default=8)
+    clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8 (Kinetics)")
+    clips.add_argument("--size", type=_whole(1), default=224)
+    clips.add_argument("--views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), help="of a test; default 10 3, or 1 1")
+    clips.add_argument("--iterations", type=_whole(1), help="of stage-t and stage-s")
+    clips.add_argument("--reduction", type=_whole(1), default=4, help="how many times fewer voxels both stages show")
+    clips.add_argument("--epochs", type=_number(above=0), help="of each stage")
+    clips.add_argument("--final-epochs", type=_number(least=0), help="of the last, full-size stage; 0 leaves it out")
+    clips.add_argument("--direct", action="store_true", help="no stages: full-size training for --final-epochs, as a reference")
+    clips.add_argument("--swap", choices=SWAPS, help="what becomes of the atoms at another size; default keep")
+
+    clips.add_argument(
+        "--max-faulty", type=_number(least=0, most=1), default=0.02, metavar="SHARE",
+        help="of the files that may fail before the run stops with a list of them; a few always may",
+    )  # fmt: skip
+
+    training = words.add_argument_group("training")
+    training.add_argument("--batch-size", type=_whole(1), default=64, help="clips a step, over all processes")
+    training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
+    training.add_argument("--accumulation", type=_whole(1), default=1, help="batches whose gradients make one step")
+    training.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="'no' is float32")
+    training.add_argument("--workers", type=_whole(0), default=4, help="processes that decode, for each process that trains")
+    training.add_argument("--save-every", type=_whole(1), default=200, help="steps between checkpoints")
+    training.add_argument("--seed", type=_whole(0), default=0)
+    return words
+
+
+def network(arguments: argparse.Namespace) -> VideoResNet:
+    """The network that the arguments ask for, as it is before training.
+
+    Raises:
+        ValueError: counts of atoms that do not fit, or image weights that are none.
+        OSError: image weights that cannot be opened.
+    """
+    torch.manual_seed(arguments.seed)
+    classes = PRESETS[arguments.dataset].classes
+    options: dict[str, Any] = {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
+    if arguments.kind == "stdcf":
+        counts = {"spatial_atoms": arguments.spatial_atoms, "temporal_atoms": arguments.temporal_atoms}
+        options |= {name: count for name, count in counts.items() if count is not None}
+    if arguments.small:
+        return VideoResNet(arguments.kind, classes, blocks=(1, 1, 1, 1), width=8, stem=(3, 7, 7), **options)
+    model = stdcf_r50(classes, arguments.kind, **options)
+    if arguments.image_weights:
+        energy = start_from_image(model, _image_weights(arguments.image_weights))
+        print(f"started from {arguments.image_weights}: its filters keep at least {min(energy.values()):.1%} of their energy")
+    return model
+
+
+def _image_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError:
+        raise
+    except Exception as error:  # torch raises what its parts raise: UnpicklingError, RuntimeError, EOFError, …
+        raise ValueError(f"{path} holds no weights that torch can load: {str(error).splitlines()[0]}") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(
+            f"{path} is no state_dict: give a dictionary of tensors, such as torchvision's resnet50().state_dict()"
+        )
+    return weights
+
+
+def stages(arguments: argparse.Namespace) -> list[Stage]:
+    """The stages that the arguments ask for. Raises ValueError for clips that cannot be reduced."""
+    preset = PRESETS[arguments.dataset]
+    iterations, epochs, final = (
+        getattr(preset, name) if getattr(arguments, name) is None else getattr(arguments, name)
+        for name in ("iterations", "epochs", "final_epochs")
+    )
+    if arguments.direct:
+        return [Stage("direct", arguments.frames, arguments.size, None, final)]
+    return schedule(iterations, arguments.frames, arguments.size, arguments.reduction, epochs=epochs, final_epochs=final)
+
+
+def plan(model: VideoResNet, planned: list[Stage], swap: str, batch_size: int) -> list[dict[str, Any]]:
+    """What each stage needs: `gmacs` of one clip's forward pass, `batch_gib` that a batch keeps for backward in float32
+    (bfloat16 keeps a little over half), and `fits`, the clips that fit into 80 GB beside weights and optimiser. Counted at
+    that batch, as a layer's rebuilt filters are kept once for all of its clips."""
+    rows = []
+    swaps = AtomSwap(model, planned[0], swap)
+    state = 3 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients and momentum
+    batch_size = max(2, batch_size)  # BN has no statistics of one voxel
+    for stage in planned:
+        swaps.to(stage)
+        one, two = (
+            cost(model.train(), (count, 3, stage.frames, stage.size, stage.size)) for count in (batch_size, 2 * batch_size)
+        )
+        a_clip = (two.stored_bytes - one.stored_bytes) / batch_size
+        rows.append(
+            {
+                "stage": stage.name,
+                "clip": f"{stage.frames}×{stage.size}²",
+                "frozen": stage.frozen or "nothing",
+                "epochs": stage.epochs,
+                "gmacs": one.macs / batch_size / 1e9,
+                "batch_gib": one.stored_bytes / GIB,
+                "fits": int((80e9 - state - (one.stored_bytes - batch_size * a_clip)) // a_clip),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    words = parser()
+    arguments = words.parse_args()
+    preset = PRESETS[arguments.dataset]
+    arguments.views = preset.views if arguments.views is None else tuple(arguments.views)
+    if contradiction := _contradiction(arguments):
+        words.error(contradiction)
+    try:  # everything that can be refused is refused here, before anything is written
+        planned = stages(arguments)
+        model = network(arguments)
+        training = None if arguments.plan else _training(arguments, model, planned)
+    except (ValueError, OSError) as error:
+        words.error(str(error))
+    if training is None:
+        _print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
+        return
+    from stdcf_lib.data.footage import TooManyFaultyFiles
+
+    try:
+        rows = training.run()
+    except (FolderInUse, FloatingPointError, TooManyFaultyFiles, OSError) as error:
+        sys.exit(f"stdcf_lib.itsl: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stdcf_lib.itsl: stopped; the same command goes on from the last checkpoint")
+    if training.accelerator.is_main_process:
+        top1, top5 = rows[-1]["full_top1"], rows[-1]["full_top5"]
+        print(f"top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
+
+
+def _contradiction(arguments: argparse.Namespace) -> str | None:
+    """Arguments that would be passed over in silence, or that something is missing for."""
+    given = {name for name, value in vars(arguments).items() if value not in (None, False)}
+    if arguments.kind != "stdcf" and (idle := given & {"spatial_atoms", "temporal_atoms", "swap"}):
+        return f"--{min(idle).replace('_', '-')} is about atoms, which --kind {arguments.kind} has not; leave it out"
+    if arguments.small and arguments.image_weights:
+        return "--image-weights is for the full network, and --small asks for another; leave out one of them"
+    if arguments.direct and (idle := given & {"iterations", "epochs", "swap"}):
+        return f"--{min(idle)} is about stages, and --direct has none; say how long with --final-epochs"
+    if arguments.dataset != "kinetics400" and arguments.stride is not None:
+        return "--stride is for kinetics400; something-v1 takes a frame of each of --frames segments, and noise has no videos"
+    if arguments.views[1] not in (1, 3):
+        return f"--views {arguments.views[0]} {arguments.views[1]}: give 1 crop or 3 for each clip"
+    if arguments.plan:
+        return None
+    if arguments.folder is None:
+        return "name the run's folder with --folder"
+    if arguments.data is None and arguments.dataset != "noise":
+        return "name the folder of your videos with --data, or set STDCF_DATA"
+    return None
+
+
+def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[Stage]) -> Training:
+    preset = PRESETS[arguments.dataset]
+    full = preset.sets(arguments)
+
+    def data(stage: Stage) -> tuple[Clips, Clips]:
+        train, test = (part.reduced(stage.frames, stage.size) for part in full)
+        return train, test
+
+    rate = preset.learning_rate if arguments.learning_rate is None else arguments.learning_rate
+    recipe = Recipe(
+        arguments.batch_size,
+        rate * arguments.batch_size / 64,
+        preset.weight_decay,
+        preset.clip_norm,
+        arguments.swap or "keep",
+        arguments.seed,
+    )
+    accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
+    return Training(
+        model,
+        planned,
+        data,
+        arguments.folder,
+        recipe,
+        accelerator=accelerator,
+        workers=arguments.workers,
+        save_every=arguments.save_every,
+        config={"dataset": arguments.dataset, "kind": arguments.kind, "stride": arguments.stride},
+    )
+
+
+def _print_plan(rows: list[dict[str, Any]]) -> None:
+    print("stage   clip      frozen    epochs  GMAC/clip  GiB kept/batch  clips in 80 GB")
+    for row in rows:
+        print("{stage:8}{clip:10}{frozen:10}{epochs:6g}{gmacs:11.3f}{batch_gib:16.1f}{fits:16}".format(**row))

@@ -1,0 +1,406 @@
+"""A run of ITSL: one network through all of its stages, on one process or many, that can be killed at any moment."""
+
+import copy
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from stdcf_lib.checks import number, whole
+from stdcf_lib.itsl.stages import Stage, view
+from stdcf_lib.itsl.swap import AtomSwap
+from stdcf_lib.measure import Cost, cost
+from stdcf_lib.runs import Run
+from stdcf_lib.train import Optimization, shuffled, train
+
+
+class Clips(Protocol):
+    """A set of pairs (clip, label), such as a `torch.utils.data.Dataset` that has a length."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
+
+
+WARM_UP = 0.05  # of a stage's steps [ours]
+BN_STEPS = 20  # whose clips estimate the statistics of BN at another size [ours]
+
+
+def top(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Whether the label of each clip is the best, or among the best five: logits (n, classes), labels (n,) → (n,) each."""
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    return {"top1": best[:, 0], "top5": best.any(1)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every stage is trained: SGD with momentum 0.9 or Adam, a short warm-up, then a cosine. [ours]
+
+    Args:
+        batch_size: clips a step, over all processes and accumulated batches. An epoch leaves out what fills no batch.
+        learning_rate: the highest.
+        weight_decay: of coefficients and ordinary weights; atoms, BN and biases have none.
+        clip_norm: gradients of a larger norm are scaled down to it.
+        swap: what becomes of the atoms at another size, see `AtomSwap`.
+        seed: of the order of the clips, and of all that is random in them and in the network.
+        adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    weight_decay: float = 1e-4
+    clip_norm: float | None = None
+    swap: str = "keep"
+    seed: int = 0
+    adam: bool = False
+
+    def __post_init__(self) -> None:
+        whole("batch_size", self.batch_size)
+        number("learning_rate", self.learning_rate, above=0)
+        number("weight_decay", self.weight_decay, least=0)
+        if self.clip_norm is not None:
+            number("clip_norm", self.clip_norm, above=0)
+        whole("seed", self.seed, least=0)
+
+    def optimization(self, model: nn.Module, stage: Stage, steps: int) -> Optimization:
+        """A fresh optimiser, over all that is not frozen, and its schedule for so many steps."""
+        decayed, free = [], []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                atoms = name.rpartition(".")[2] in ("psi", "phi")
+                (free if atoms or parameter.dim() < 2 else decayed).append(parameter)
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        if self.adam:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate * math.sqrt(stage.batch))
+        else:
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate * stage.batch, momentum=0.9)
+        warm = max(1, round(WARM_UP * steps))
+
+        def share(step: int) -> float:
+            after = (step - warm) / max(1, steps - warm)
+            return (step + 1) / (warm + 1) if step < warm else 0.5 + 0.5 * math.cos(math.pi * after)
+
+        return Optimization(optimizer, LambdaLR(optimizer, share), self.clip_norm)
+
+
+def run(
+    model: nn.Module,
+    stages: list[Stage],
+    data: Callable[[Stage], tuple[Clips, Clips]],
+    folder: Path | str,
+    recipe: Recipe | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train a network through stages, in place. Killed at any moment and called again, it ends as an unbroken run.
+
+    What stays the same: with the processes and the accumulation it began with, the weights bit for bit, on the same machine
+    with one or two processes, and up to the order of sums with more. With others, every step still learns from the same
+    clips, seen in the same way, so the weights agree up to the order of sums, except for what looks at a batch on one
+    device: BN's statistics, and the places that dropout draws.
+
+    Every stage has a fresh optimiser. The network is evaluated after each epoch at the stage's own size, and at its end at
+    full size (the largest of `stages`), on a copy whose atoms are swapped to that grid and whose BN statistics are estimated
+    anew.
+
+    Args:
+        model: as built, with any number of `STDCFConv3d` layers, which are what freezing and swapping are about.
+        stages: from `schedule`, or your own.
+        data: stage → training and test set, of pairs (clip, label): clip floats (C, T, H, W), of the stage's size or
+            larger (then `view` reduces it). A test clip may be (V, C, T, H, W), V views whose softmax is averaged. Draw
+            what is random from torch's or Python's generator: both are seeded for every clip and epoch.
+        folder: where checkpoints, metrics and weights go, shared by all machines of the run.
+        recipe: how to train; `Recipe()` by default.
+        **options: of `Training`.
+
+    Returns:
+        One dictionary an epoch: `stage`, and what `train` returns with the scores at the stage's own size. The last of each
+        stage also has the scores at full size, as `full_…`; `steps`; `processes` and `accumulation` that it ended with;
+        `macs`, of the stage's forward passes in all (backward adds about twice that); and `stored_bytes`, what one batch on
+        one device keeps for backward (`measure.cost`).
+
+    Raises:
+        ValueError: stages, batches or clips that do not fit together, or a folder that holds another run; before anything
+            is written.
+        FolderInUse: another process trains in the folder.
+        FloatingPointError: the loss is no longer finite.
+    """
+    return Training(model, stages, data, folder, recipe, **options).run()
+
+
+def seeing_all_processes(**options: Any) -> Accelerator:
+    """`Accelerator(**options)` that sees its fellow processes on a CPU too, where accelerate by itself asks for a variable."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return Accelerator(cpu=several and not torch.accelerator.is_available(), **options)
+
+
+class Training:
+    """A run that has been checked and has not begun; arguments as for `run`, and
+
+    Args:
+        scores: (logits (n, classes), labels (n,)) → figures by name, one a clip; their means are recorded.
+        accelerator: brings device, processes, precision and accumulation, such as
+            `Accelerator(mixed_precision="bf16", gradient_accumulation_steps=2)`. By default as `accelerate launch` or
+            `torchrun` says.
+        workers: processes that load clips.
+        save_every: steps between checkpoints within an epoch.
+        config: what else to write into config.json.
+        keep_stages: whether the folder of each stage stays, with the weights that it ended with.
+        dtype: of the weights that the run keeps in the end, and of those that the network then has; see `Run`.
+        progress: show a bar for each stage.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stages: list[Stage],
+        data: Callable[[Stage], tuple[Clips, Clips]],
+        folder: Path | str,
+        recipe: Recipe | None = None,
+        *,
+        scores: Callable[[Tensor, Tensor], dict[str, Tensor]] = top,
+        accelerator: Accelerator | None = None,
+        workers: int = 0,
+        save_every: int = 200,
+        config: Mapping[str, Any] | None = None,
+        keep_stages: bool = True,
+        dtype: torch.dtype | None = None,
+        progress: bool = True,
+    ):
+        if not stages or len({stage.name for stage in stages}) < len(stages):
+            raise ValueError(f"stages={[stage.name for stage in stages]}: give at least one, each with a name of its own")
+        self.model, self.stages, self.data, self.scores = model, stages, data, scores
+        self.recipe, self.accelerator = recipe or Recipe(), accelerator or seeing_all_processes()
+        self.workers, self.save_every = whole("workers", workers, 0), whole("save_every", save_every)
+        self.keep_stages, self.progress = keep_stages, progress
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if started != self.accelerator.num_processes:
+            raise ValueError(
+                f"accelerator sees {self.accelerator.num_processes} of {started} processes (WORLD_SIZE): each would train "
+                "alone; on a CPU make it as Accelerator(cpu=True), or leave it out"
+            )
+        parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
+        if self.recipe.batch_size % parts:
+            raise ValueError(
+                f"batch_size={self.recipe.batch_size} cannot be shared by {parts} (processes × accumulated batches); "
+                "give a multiple"
+            )
+        self.swaps = AtomSwap(model, stages[0], self.recipe.swap)
+        self.full = Stage("full", max(stage.frames for stage in stages), max(stage.size for stage in stages))
+        self.sets = [data(stage) for stage in stages]
+        self.costs = self._costs()
+        planned = {"stages": [asdict(stage) for stage in stages], **asdict(self.recipe)}
+        planned |= {"precision": self.accelerator.mixed_precision, "network": str(model).splitlines()}
+        self.config = {**(config or {}), **planned}
+        self.whole = Run(folder, dtype)
+        self.whole.check(self.config)
+
+    def run(self) -> list[dict[str, Any]]:
+        """See the function `run`."""
+        main = self.accelerator.is_main_process
+        with self.whole.held() if main else nullcontext():
+            if main:
+                self.whole.start(self.config)
+            self.accelerator.wait_for_everyone()
+            self.model.to(self.accelerator.device)
+            if self.whole.finished:
+                rows = self.whole.metrics
+                for stage in self.stages:
+                    self.swaps.to(stage)
+            else:
+                rows = [row for number in range(len(self.stages)) for row in self._stage(number)]
+                if main:
+                    self.whole.finish(self.model, rows)
+                self.accelerator.wait_for_everyone()
+            self.model.load_state_dict(self.whole.weights)
+            if main and not self.keep_stages:
+                for number in range(len(self.stages)):
+                    self._part(number).remove()
+            self.accelerator.wait_for_everyone()
+        return rows
+
+    def _part(self, number: int) -> Run:
+        return Run(self.whole.folder / f"{number + 1}_{self.stages[number].name}")
+
+    def _stage(self, number: int) -> list[dict[str, Any]]:
+        """Train a stage, or take it up where it was stopped, or read it where it is over."""
+        stage, (training, test), part = self.stages[number], self.sets[number], self._part(number)
+        self.swaps.to(stage)
+        if part.finished:
+            self.model.load_state_dict(part.weights)
+        else:
+            self._train(number + 1, stage, training, test, part)
+            self.accelerator.wait_for_everyone()
+        metrics = part.metrics
+        if "steps" not in metrics[-1]:
+            if (stage.frames, stage.size) == (self.full.frames, self.full.size):
+                at_full = {name: value for name, value in metrics[-1].items() if name not in ("epoch", "train_loss", "seconds")}
+            else:
+                at_full = self._at_full_size(copy.deepcopy((self.model, self.swaps)), *self.data(self.full))
+            counted, steps = self.costs[number], self._steps(stage, training)
+            metrics[-1] |= {f"full_{name}": value for name, value in at_full.items()}
+            metrics[-1] |= {
+                "steps": steps,
+                "processes": self.accelerator.num_processes,
+                "accumulation": self.accelerator.gradient_accumulation_steps,
+                "macs": counted.macs // self._share(stage) * steps * stage.batch * self.recipe.batch_size,
+                "stored_bytes": counted.stored_bytes,
+            }
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                part.finish(self.model, metrics)
+        return [{"stage": stage.name} | row for row in metrics]
+
+    def _costs(self) -> list[Cost]:
+        """Of one batch on one device in each stage; and so a stage that the network cannot see is refused at once."""
+        model, swaps = copy.deepcopy((self.model, self.swaps))
+        costs = []
+        for stage, (training, test) in zip(self.stages, self.sets, strict=True):
+            self._steps(stage, training)
+            if not len(test):
+                raise ValueError(f"stage {stage.name!r} has no test clips")
+            swaps.to(stage)
+            clip = training[0][0]
+            view(clip[None], stage)
+            try:
+                costs.append(cost(model.train(), (self._share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"stage {stage.name!r}: the network cannot train on {self._share(stage)} clips of "
+                    f"{stage.frames}×{stage.size}² at a time ({error})"
+                ) from error
+        return costs
+
+    def _share(self, stage: Stage) -> int:
+        """Clips that one process has on its device at a time."""
+        parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
+        return stage.batch * self.recipe.batch_size // parts
+
+    def _steps(self, stage: Stage, training: Clips) -> int:
+        batch = stage.batch * self.recipe.batch_size
+        steps = round(stage.epochs * (len(training) // batch))
+        if steps < 1:
+            raise ValueError(
+                f"stage {stage.name!r} has no step to make: {stage.epochs} epochs of {len(training)} clips, {batch} a batch"
+            )
+        return steps
+
+    def _train(self, number: int, stage: Stage, training: Clips, test: Clips, part: Run) -> None:
+        steps = self._steps(stage, training)
+        an_epoch = len(training) // (stage.batch * self.recipe.batch_size)
+        optimization = self.recipe.optimization(self.model, stage, steps)
+        wrapped, optimizer = self.accelerator.prepare(self.model, optimization.optimizer)
+
+        def batches(epoch: int, first: int = 0) -> Iterator[Any]:
+            return self._batches(training, stage, (number, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
+
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            clips, labels = self._placed(batch, stage)
+            return F.cross_entropy(model(clips).float(), labels)
+
+        def evaluate(model: nn.Module, _: int) -> dict[str, float]:
+            if self.accelerator.num_processes > 1:  # each process has averaged the BN statistics of its own clips
+                for buffer in model.buffers():
+                    broadcast(buffer)
+            return self._evaluate(model, stage, test)
+
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        hidden = not (self.progress and self.accelerator.is_main_process)
+        clips_a_step = stage.batch * self.recipe.batch_size
+        with tqdm(total=steps, desc=stage.name, unit="clip", unit_scale=clips_a_step, disable=hidden) as bar:
+            train(
+                wrapped, batches, loss, Optimization(optimizer, optimization.scheduler, optimization.clip_norm),
+                math.ceil(steps / an_epoch), evaluate=evaluate, run=part, save_every=self.save_every,
+                accelerator=self.accelerator, progress=bar,
+            )  # fmt: skip
+        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage to wrap anew
+        self.accelerator.free_memory()
+
+    def _batches(self, training: Clips, stage: Stage, turn: tuple[int, ...], steps: range) -> Iterator[Any]:
+        """This process's batches of those steps within an epoch: a step has the same clips, however they are shared."""
+        share, processes, rank = self._share(stage), self.accelerator.num_processes, self.accelerator.process_index
+        accumulated = self.accelerator.gradient_accumulation_steps
+        order = list(shuffled(len(training), share, _mixed(self.recipe.seed, *turn))(0))
+        numbers = [n for step in steps for n in range(step * accumulated, (step + 1) * accumulated)]
+        mine = [order[n * processes + rank].tolist() for n in numbers]
+        seeded = _Seeded(training, (self.recipe.seed, *turn))
+        for n, batch in zip(numbers, self._loader(seeded, batch_sampler=mine), strict=True):
+            torch.manual_seed(_mixed(self.recipe.seed, *turn, n, rank))  # for dropout and the like
+            yield batch
+
+    def _placed(self, batch: Any, stage: Stage) -> tuple[Tensor, Tensor]:
+        """On the device, as the stage shows it, in the order in memory that convolutions like."""
+        clips, labels = (part.to(self.accelerator.device, non_blocking=True) for part in batch)
+        return view(clips, stage).to(memory_format=torch.channels_last_3d), labels
+
+    def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
+        return DataLoader(dataset, num_workers=self.workers, pin_memory=self.accelerator.device.type == "cuda", **order)
+
+    @torch.no_grad()
+    def _evaluate(self, model: nn.Module, stage: Stage, test: Clips) -> dict[str, float]:
+        """The mean scores over the test set."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = Subset(cast(Dataset, test), range(rank, len(test), processes))
+        sums: dict[str, Tensor] = {}
+        model.eval()
+        for clips, labels in self._loader(mine, batch_size=self._share(stage)):
+            views = clips.shape[1] if clips.dim() == 6 else 1
+            clips, labels = self._placed((clips.flatten(0, 1) if clips.dim() == 6 else clips, labels), stage)
+            with self.accelerator.autocast():
+                chances = model(clips).float().softmax(1).unflatten(0, (-1, views)).mean(1)
+            for name, values in self.scores(chances, labels).items():
+                sums[name] = sums.get(name, torch.zeros((), device=values.device)) + values.float().sum()
+        # Objects, not tensors: a process without a clip of its own does not know the names, and must not be waited for.
+        shares = gather_object([{name: value.item() for name, value in sums.items()}])
+        names = max(shares, key=len)
+        return {name: math.fsum(share.get(name, 0.0) for share in shares) / len(test) for name in names}
+
+    @torch.no_grad()
+    def _at_full_size(self, copies: tuple[nn.Module, AtomSwap], training: Clips, test: Clips) -> dict[str, float]:
+        """The scores at full size of a network that the stage's training has left at another."""
+        model, swaps = copies
+        swaps.to(self.full)
+        steps = range(min(BN_STEPS, len(training) // self.recipe.batch_size))
+        clips = (self._placed(batch, self.full)[0] for batch in self._batches(training, self.full, (0, 0), steps))
+        with self.accelerator.autocast():
+            update_bn(clips, model)
+        if self.accelerator.num_processes > 1:
+            for name, buffer in model.named_buffers():
+                if name.endswith(("running_mean", "running_var")):
+                    buffer.copy_(cast(Tensor, self.accelerator.reduce(buffer, "mean")))
+        return self._evaluate(model, self.full, test)
+
+
+class _Seeded(Dataset):
+    """Seeds what is random in a clip by its number and the epoch's, whichever worker loads it, after a resume as before."""
+
+    def __init__(self, dataset: Clips, seed: tuple[int, ...]):
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, index: int) -> Any:
+        mixed = _mixed(*self.seed, index)
+        torch.manual_seed(mixed)
+        random.seed(mixed)
+        return self.dataset[index]
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,78 @@
+"""Trials side by side: all are done, failures are named, and whatever ends the parent ends them at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from pool_work import work
+from stdcf_lib.experiments.pool import work_off
+if __name__ == "__main__":
+    print("failed:", work_off(work, sys.argv[1:], 2))
+"""
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a pool of two over trials of `pool_work.py`, in a group of processes of its own, as a terminal does."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    pools = []
+
+    def start(*names):
+        command = [sys.executable, script, *names]
+        pool = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        pools.append(pool)
+        return pool
+
+    yield start
+    for pool in pools:
+        if pool.poll() is None:
+            os.killpg(pool.pid, signal.SIGKILL)
+        pool.wait()
+
+
+def test_all_are_done_on_one_thread_and_failures_are_named(started):
+    pool = started("a", "fails", "b", "dies")
+    answer = pool.communicate()[0]
+    assert sorted(line for line in answer.splitlines() if "thread" in line) == ["a: 1 thread", "b: 1 thread"]
+    assert "failed: ['fails', 'dies']" in answer or "failed: ['dies', 'fails']" in answer
+
+
+@pytest.mark.parametrize(
+    ("send", "to_all"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGTERM, False)]
+)
+def test_whatever_ends_the_parent_ends_the_trials_and_none_is_begun(started, tmp_path, send, to_all):
+    pool = started("sleeps-1", "sleeps-2", "later")
+    for name in ("sleeps-1", "sleeps-2"):
+        while not (tmp_path / name).exists():
+            assert pool.poll() is None
+            time.sleep(0.05)
+    children = psutil.Process(pool.pid).children(recursive=True)
+    assert len(children) >= 2
+    os.killpg(pool.pid, send) if to_all else os.kill(pool.pid, send)
+    pool.wait(20)
+    psutil.wait_procs(children, 20)
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not (tmp_path / "later").exists()
+
+
+def test_the_command_names_what_it_does_not_know():
+    command = [sys.executable, "-m", "stdcf_lib.experiments", "reconstruction/stdcf-seed99", "chess"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 2 and "unknown reconstruction/stdcf-seed99, chess; known are" in answer.stderr
+
+
+def test_the_command_leaves_finished_trials_alone():
+    command = [sys.executable, "-m", "stdcf_lib.experiments", "--jobs", "1"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0 and answer.stdout.startswith("0 trials to train, 1 at a time: about 0.0 hours")

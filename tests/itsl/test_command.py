@@ -1,0 +1,229 @@
+"""The command `python -m stdcf_lib.itsl`: what it plans, what it refuses, and a run from beginning to end."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from stdcf_lib.itsl import command
+from stdcf_lib.itsl.command import PRESETS, network, parser, plan, stages
+from stdcf_lib.measure import cost
+from stdcf_lib.models import stdcf_r50
+from stdcf_lib.runs import Run
+
+SMOKE = "noise --small --frames 4 --size 32 --batch-size 8 --workers 0 --dropout 0".split()
+
+
+def typed(*words, check=True):
+    answer = subprocess.run([sys.executable, "-m", "stdcf_lib.itsl", *words], capture_output=True, text=True)
+    assert not check or answer.returncode == 0, answer.stderr
+    return answer
+
+
+def test_the_help_says_what_can_be_asked_for():
+    text = parser().format_help()
+    for word in ("--plan", "--direct", "--swap", "--checkpointing", "accelerate launch", "kinetics400", "something-v1"):
+        assert word in text
+
+
+def test_the_plan_is_the_papers_and_its_numbers_are_measured():
+    arguments = parser().parse_args(["kinetics400", "--plan"])
+    planned = stages(arguments)
+    assert [stage.name for stage in planned] == ["t-1", "s-1", "t-2", "s-2", "t-3", "s-3", "final"]
+    assert [stage.name for stage in stages(parser().parse_args(["something-v1"]))] == ["t-1", "s-1", "t-2", "s-2", "final"]
+    rows = plan(stdcf_r50(), [planned[0], planned[-1]], "keep", 64)
+    batch = cost(stdcf_r50().train(), (64, 3, 8, 224, 224))
+    assert rows[1]["gmacs"] == batch.macs / 64e9 and rows[1]["batch_gib"] == batch.stored_bytes / 2**30
+    assert (rows[0]["clip"], rows[0]["frozen"], rows[1]["frozen"]) == ("8×112²", "spatial", "nothing")
+    assert 3.5 < rows[1]["gmacs"] / rows[0]["gmacs"] < 4
+    weights, fits = 12 * batch.parameters, rows[1]["fits"]
+    kept = [cost(stdcf_r50().train(), (clips, 3, 8, 224, 224)).stored_bytes + weights for clips in (fits, fits + 1)]
+    assert kept[0] <= 80e9 < kept[1]
+
+
+def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["itsl", *SMOKE, "--plan"])
+    command.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["stage", "t-1", "s-1", "final"]
+
+
+def test_the_reference_has_one_stage():
+    (only,) = stages(parser().parse_args(["something-v1", "--direct", "--final-epochs", "50"]))
+    assert (only.name, only.frames, only.size, only.frozen, only.epochs) == ("direct", 8, 224, None, 50)
+
+
+def test_recipes_are_those_of_the_field():
+    kinetics, something = PRESETS["kinetics400"], PRESETS["something-v1"]
+    assert (kinetics.classes, kinetics.learning_rate, kinetics.weight_decay, kinetics.clip_norm) == (400, 0.1, 1e-4, None)
+    assert (something.classes, something.learning_rate, something.weight_decay, something.clip_norm) == (174, 0.01, 5e-4, 20)
+
+
+def test_a_run_goes_through_and_is_taken_up_again(tmp_path):
+    first = typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample")
+    run = Run(tmp_path / "run")
+    assert [row["stage"] for row in run.metrics] == ["t-1", "s-1", "final"] and run.config["dataset"] == "noise"
+    assert run.config["learning_rate"] == pytest.approx(0.01 * 8 / 64)  # grows with the batch
+    assert f"top-1 {run.metrics[-1]['full_top1']:.4f}" in first.stdout and "clip/s" in first.stderr
+    weights = tmp_path / "run" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample").stdout == first.stdout
+    other = typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "keep", check=False)
+    assert other.returncode == 2 and "holds another run" in other.stderr.splitlines()[-1]
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_real_videos_go_through(user_data, tmp_path):
+    root = tmp_path / "data" / "kinetics400"
+    root.mkdir(parents=True)
+    videos = sorted(path for path in user_data("video").iterdir() if path.suffix == ".mp4")
+    for part in ("train", "val"):
+        (root / part).symlink_to(user_data("video"))
+        (root / f"{part}.txt").write_text("".join(f"{path.name} {i}\n" for i, path in enumerate(videos * 3)))
+    words = "kinetics400 --small --frames 4 --stride 8 --size 64 --batch-size 4 --workers 1 --views 2 3 --iterations 1".split()
+    typed(*words, "--data", tmp_path / "data", "--folder", tmp_path / "run", "--epochs", "1", "--final-epochs", "1")
+    assert [row["stage"] for row in Run(tmp_path / "run").metrics] == ["t-1", "s-1", "final"]
+
+
+@pytest.fixture
+def mistakes(tmp_path):
+    """A folder of data that is not quite right, for `main` to refuse."""
+    video, gestures = tmp_path / "kinetics400", tmp_path / "something-v1"
+    for folder in (video / "train", video / "val", gestures / "frames"):
+        folder.mkdir(parents=True)
+    (video / "train.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    (video / "val.txt").write_text("a.mp4 400\n")
+    (video / "val" / "a.mp4").write_bytes(b"no video")
+    (gestures / "something-something-v1-train.csv").write_text("1;Doing something\n")
+    (gestures / "something-something-v1-validation.csv").write_text("1;Doing something\n")
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "text.pt").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "small.pt")
+    return tmp_path
+
+
+NOISE = "noise --small --frames 4 --size 32 --batch-size 8 --workers 0 --folder {}/run"
+MISTAKES = [
+    ("chess --plan", "invalid choice: 'chess'"),
+    ("noise", "name the run's folder with --folder"),
+    ("noise --plan --batch-size 0", "--batch-size: '0': give an integer of at least 1"),
+    ("noise --plan --batch-size many", "--batch-size: 'many': give an integer"),
+    ("noise --plan --accumulation 0", "--accumulation: '0': give an integer of at least 1"),
+    ("noise --plan --views 10 2", "--views 10 2: give 1 crop or 3"),
+    ("noise --plan --views 0 1", "--views: '0': give an integer"),
+    ("kinetics400 --plan --stride 0", "--stride: '0': give an integer"),
+    ("noise --plan --stride 4", "--stride is for kinetics400"),
+    ("noise --plan --frames 0", "--frames: '0': give an integer"),
+    ("noise --plan --frames 6", "give a multiple of 4 frames"),
+    ("noise --plan --size 33", "a multiple of 2 pixels"),
+    ("noise --plan --reduction 3", "reduction=3: give a square"),
+    ("noise --plan --iterations 0", "--iterations: '0': give an integer"),
+    ("noise --plan --epochs 0", "--epochs: '0': give a finite number above 0"),
+    ("noise --plan --epochs nan", "--epochs: 'nan': give a finite number above 0"),
+    ("noise --plan --final-epochs -1", "--final-epochs: '-1': give a finite number of at least 0"),
+    ("noise --plan --direct --final-epochs 0", "stage 'direct': epochs=0"),
+    ("noise --plan --direct --iterations 2", "--iterations is about stages, and --direct has none"),
+    ("noise --plan --learning-rate -1", "--learning-rate: '-1': give a finite number above 0"),
+    ("noise --plan --learning-rate high", "--learning-rate: 'high': give a finite number above 0"),
+    ("noise --plan --dropout 1", "--dropout: '1': give a finite number of at least 0 and below 1"),
+    ("noise --plan --workers -1", "--workers: '-1': give an integer of at least 0"),
+    ("noise --plan --save-every 0", "--save-every: '0': give an integer"),
+    ("noise --plan --seed -1", "--seed: '-1': give an integer of at least 0"),
+    ("noise --plan --max-faulty 2", "--max-faulty: '2': give a finite number of at least 0 and of at most 1"),
+    ("noise --plan --spatial-atoms 7", "spatial_atoms=7"),
+    ("noise --plan --temporal-atoms 4", "temporal_atoms=4"),
+    ("noise --plan --kind full --spatial-atoms 3", "--spatial-atoms is about atoms, which --kind full has not"),
+    ("noise --plan --kind rank1 --swap resample", "--swap is about atoms, which --kind rank1 has not"),
+    ("noise --plan --image-weights {}/absent.pt", "absent.pt"),
+    ("noise --plan --image-weights {}", "Is a directory"),
+    ("noise --plan --image-weights {}/text.pt", "text.pt holds no weights that torch can load"),
+    ("noise --plan --image-weights {}/list.pt", "list.pt is no state_dict"),
+    ("noise --plan --image-weights {}/small.pt", "conv1.weight is (1,), and this network needs"),
+    ("noise --plan --small --image-weights {}/small.pt", "--image-weights is for the full network"),
+    (NOISE + " --accumulation 3", "batch_size=8 cannot be shared by 3"),
+    (NOISE + " --batch-size 64", "stage 't-1' has no step to make"),
+    (NOISE + " --batch-size 1", "stage 's-1': the network cannot train on 1 clips of 1×32² at a time"),
+    ("noise --small --frames 4 --size 32 --batch-size 8 --folder {}/file", "is a file; name a folder"),
+    ("kinetics400 --data {}/nowhere --folder {}/run", "nowhere/kinetics400 has none of train.csv, train.txt"),
+    ("kinetics400 --data {} --folder {}/run", "there are no samples"),
+    ("something-v1 --data {} --folder {}/run", "something-something-v1-labels.csv"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_mistakes_are_refused_in_a_line_before_anything_is_written(words, message, mistakes, monkeypatch, capsys):
+    monkeypatch.delenv("STDCF_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["itsl", *words.replace("{}", str(mistakes)).split()])
+    before = sorted(mistakes.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1] and stopped.value.code == 2
+    assert sorted(mistakes.rglob("*")) == before
+
+
+def test_a_class_beyond_the_last_is_refused_with_its_line(mistakes, monkeypatch, capsys):
+    (mistakes / "kinetics400" / "train" / "a.mp4").write_bytes(b"no video")
+    words = f"kinetics400 --data {mistakes} --folder {mistakes}/run"
+    monkeypatch.setattr(sys, "argv", ["itsl", *words.split()])
+    with pytest.raises(SystemExit):
+        command.main()
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "line 1 of" in error and "val.txt" in error and "400" in error
+
+
+def test_a_rate_that_explodes_ends_in_a_line(tmp_path, monkeypatch, capsys):
+    words = [*SMOKE, "--folder", str(tmp_path / "run"), "--learning-rate", "1e30"]
+    answer = typed(*words, check=False)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert "the loss became" in answer.stderr and "lower the learning rate" in answer.stderr
+
+
+def test_a_folder_in_use_ends_in_a_line(tmp_path, monkeypatch, capsys):
+    holder = "import sys, time\nfrom stdcf_lib.runs import Run\nwith Run(sys.argv[1]).held(): print(flush=True), time.sleep(99)"
+    holding = subprocess.Popen([sys.executable, "-c", holder, tmp_path / "run"], stdout=subprocess.PIPE)
+    try:
+        holding.stdout.readline()
+        answer = typed(*SMOKE, "--folder", tmp_path / "run", check=False)
+    finally:
+        holding.kill()
+        holding.wait()
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert f"in use by process {holding.pid} on" in answer.stderr
+
+
+def test_torchrun_on_a_cpu_makes_one_run(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "stdcf_lib.itsl"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
+    words = [*command, *SMOKE, "--folder", tmp_path / "run"]
+    answer = subprocess.run(words, capture_output=True, text=True, env=environment | {"CUDA_VISIBLE_DEVICES": ""})
+    assert answer.returncode == 0, answer.stderr
+    run = Run(tmp_path / "run")
+    assert {row["processes"] for row in run.metrics if "steps" in row} == {2}
+    assert answer.stdout.count("top-1") == 1
+
+
+def test_a_plan_needs_neither_torchvision_nor_a_decoder():
+    script = """
+import sys
+for absent in ("torchvision", "av", "PIL"):
+    sys.modules[absent] = None
+sys.argv = ["itsl", "kinetics400", "--plan", "--small"]
+from stdcf_lib.itsl.command import main
+main()
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.returncode == 0 and len(answer.stdout.splitlines()) == 8, answer.stderr
+
+
+def test_the_network_is_the_one_asked_for():
+    small = network(parser().parse_args([*SMOKE, "--kind", "rank1"]))
+    assert small.kind == "rank1" and sum(p.numel() for p in small.parameters()) < 200_000
+    arguments = parser().parse_args(["kinetics400", "--spatial-atoms", "4", "--checkpointing"])
+    model = network(arguments)
+    assert model.stages[0][0].checkpointing and len(model.stages[0][0].residual[3].psi) == 4
+    torch.manual_seed(arguments.seed)
+    assert torch.equal(next(model.parameters()), next(stdcf_r50(spatial_atoms=4).parameters()))
