@@ -12,11 +12,13 @@ import torch
 from scipy.special import jn_zeros, jv
 from torch import Tensor
 
+from stdcf_lib.checks import choice, number, whole, wholes
+
 FAMILIES = ("fourier-bessel", "dct", "random")
 
 
 def spatial_atoms(
-    size: tuple[int, int], count: int, family: str = "fourier-bessel", generator: torch.Generator | None = None
+    size: tuple[int, int], count: int | None = None, family: str = "fourier-bessel", generator: torch.Generator | None = None
 ) -> Tensor:
     """The first `count` spatial atoms ψ of a family, coarse to fine.
 
@@ -27,7 +29,7 @@ def spatial_atoms(
 
     Args:
         size: (height, width) in pixels.
-        count: M, how many atoms.
+        count: M, how many atoms; by default 5, or all that a small kernel has room for.
         family: one of the above.
         generator: source of the `"random"` family; torch's global one by default.
 
@@ -37,7 +39,7 @@ def spatial_atoms(
     Raises:
         ValueError: an unknown family, a size below 1, or more atoms than the family offers on this grid.
     """
-    height, width = (_positive("size", s) for s in size)
+    height, width = wholes("size", size, 2, meaning="(height, width)")
     if _known(family) == "fourier-bessel":
         every = _fourier_bessel(height, width)
     elif family == "dct":
@@ -46,10 +48,12 @@ def spatial_atoms(
         every = torch.stack([torch.outer(vertical[i], horizontal[j]) for i, j in order])
     else:
         every = _orthonormal(height * width, generator).view(-1, height, width)
-    return _first("spatial_atoms", count, every, family, f"a {height}×{width} kernel")
+    return _first("spatial_atoms", count, 5, every, family, f"a {height}×{width} kernel")
 
 
-def temporal_atoms(size: int, count: int, family: str = "dct", generator: torch.Generator | None = None) -> Tensor:
+def temporal_atoms(
+    size: int, count: int | None = None, family: str = "dct", generator: torch.Generator | None = None
+) -> Tensor:
     """The first `count` temporal atoms φ of a family, slow to fast.
 
     `"dct"` is the orthonormal cosine basis (DCT-II), also taken for `"fourier-bessel"`, which lives in space only;
@@ -57,7 +61,7 @@ def temporal_atoms(size: int, count: int, family: str = "dct", generator: torch.
 
     Args:
         size: length in frames.
-        count: N, how many atoms, at most `size`.
+        count: N, how many atoms, at most `size`; by default 3, or all that a short kernel has room for.
         family: `"dct"`, `"fourier-bessel"` or `"random"`.
         generator: source of the `"random"` family; torch's global one by default.
 
@@ -67,12 +71,12 @@ def temporal_atoms(size: int, count: int, family: str = "dct", generator: torch.
     Raises:
         ValueError: an unknown family, a size below 1, or more atoms than frames.
     """
-    size = _positive("size", size)
+    size = whole("size", size)
     every = _orthonormal(size, generator) if _known(family) == "random" else _cosines(size)
-    return _first("temporal_atoms", count, every, family, f"{size} frame{'s' * (size > 1)}")
+    return _first("temporal_atoms", count, 3, every, family, f"{size} frame{'s' * (size > 1)}")
 
 
-def stretch(atoms: Tensor, factor: float) -> Tensor:
+def stretch(atoms: Tensor, factor: float | tuple[float, ...]) -> Tensor:
     """The same atoms for a finer grid: `factor` times as many frames or pixels over the same part of the scene. [ours]
 
     An atom of k taps is read as a function over its k frames or pixels, constant over each; that function is stretched,
@@ -85,7 +89,7 @@ def stretch(atoms: Tensor, factor: float) -> Tensor:
 
     Args:
         atoms: ψ (M, kh, kw) or φ (N, kt). Every axis but the first is stretched.
-        factor: above 0; below 1 for a coarser grid.
+        factor: above 0; below 1 for a coarser grid. One for all of those axes, or one for each.
 
     Returns:
         The atoms with, along each axis, the fewest taps that cover factor · k and are odd where k is odd, even where k is
@@ -104,10 +108,13 @@ def stretch(atoms: Tensor, factor: float) -> Tensor:
         raise TypeError(f"atoms are {given}; give a tensor of floats, (M, kh, kw) or (N, kt)")
     if atoms.dim() < 2 or not atoms.numel():
         raise ValueError(f"atoms of shape {tuple(atoms.shape)}: give (M, kh, kw) or (N, kt)")
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
-        raise ValueError(f"factor={factor!r}: give a finite number above 0")
-    for axis in range(1, atoms.dim()):
-        shares = _shares(atoms.shape[axis], factor).to(atoms)
+    factors = factor if isinstance(factor, tuple) else (factor,) * (atoms.dim() - 1)
+    if len(factors) != atoms.dim() - 1:
+        raise ValueError(f"factor={factor!r}: give one number, or {atoms.dim() - 1} for atoms of shape {tuple(atoms.shape)}")
+    for axis, of_axis in enumerate(factors, 1):
+        if number("factor", of_axis, above=0) == 1:
+            continue
+        shares = _shares(atoms.shape[axis], of_axis).to(atoms)
         atoms = torch.movedim(torch.movedim(atoms, axis, -1) @ shares, -1, axis)
     return atoms
 
@@ -123,20 +130,11 @@ def _shares(size: int, factor: float) -> Tensor:
 
 
 def _known(family: str) -> str:
-    if family not in FAMILIES:
-        raise ValueError(f"atoms={family!r} is not a family of atoms; choose one of {', '.join(map(repr, FAMILIES))}")
-    return family
+    return choice("atoms", family, FAMILIES)
 
 
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}: every size must be an integer of at least 1")
-    return value
-
-
-def _first(name: str, count: int, every: Tensor, family: str, place: str) -> Tensor:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name}={count!r}: ask for at least 1 atom, as an integer")
+def _first(name: str, count: int | None, usual: int, every: Tensor, family: str, place: str) -> Tensor:
+    count = min(usual, len(every)) if count is None else whole(name, count)
     if count > len(every):
         most = math.prod(every.shape[1:])
         remedy = f"atoms='dct' offers {most} there" if most > len(every) else "a larger kernel has room for more"

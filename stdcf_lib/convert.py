@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import nn
 from torch.nn.utils import parametrize
 
+from stdcf_lib.checks import whole
 from stdcf_lib.conv import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.measure import cost
 
@@ -67,9 +68,7 @@ def to_stdcf(
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is {type(network).__name__}; give a torch.nn.Module")
-    for name, count in (("spatial_atoms", spatial_atoms), ("temporal_atoms", temporal_atoms)):
-        if type(count) is not int or count < 1:
-            raise ValueError(f"{name}={count!r}: ask for at least 1 atom, as an integer")
+    spatial_atoms, temporal_atoms = whole("spatial_atoms", spatial_atoms), whole("temporal_atoms", temporal_atoms)
 
     found = {name: module for name, module in network.named_modules() if _is_spatiotemporal(module)}
     convs = {name: module for name, module in found.items() if _is_plain(module)}

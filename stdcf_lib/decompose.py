@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stdcf_lib.checks import whole
+
 
 class JointDecomposition(NamedTuple):
     """W ≈ Σ_mn α^{mn} ψ_m ⊗ φ_n with orthonormal atoms; `energy` is the share of ‖W‖² kept, in [0, 1]."""
@@ -45,8 +47,9 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
     if not filters.isfinite().all():
         raise ValueError("filters contain NaN or infinite values, which no decomposition can fit")
     c_out, c_in, kt, kh, kw = filters.shape
+    spatial_atoms, temporal_atoms = whole("spatial_atoms", spatial_atoms), whole("temporal_atoms", temporal_atoms)
     for name, count, most in (("spatial_atoms", spatial_atoms, kh * kw), ("temporal_atoms", temporal_atoms, kt)):
-        if type(count) is not int or not 1 <= count <= most:
+        if count > most:
             raise ValueError(f"{name}={count}: kernels of {kt}×{kh}×{kw} have room for 1 to {most}")
 
     # On the CPU in float64, which not every device has, so that the answer does not depend on where the filters live.

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stdcf_lib.checks import wholes
+
 _CONVOLUTION = torch.ops.aten.convolution
 
 
@@ -50,8 +52,7 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}; give a torch.nn.Module")
-    if not isinstance(input_size, tuple | list) or any(type(n) is not int or n < 1 for n in input_size):
-        raise ValueError(f"input_size={input_size!r}: give the input's shape, batch included, such as (1, 3, 8, 224, 224)")
+    input_size = wholes("input_size", input_size, meaning="(the input's shape, batch included, such as (1, 3, 8, 224, 224))")
 
     state = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
     state |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}

@@ -118,12 +118,12 @@ def test_random_atoms_come_from_their_generator(make):
         (lambda: spatial_atoms((3, 3), 10, "dct"), "spatial_atoms=10 is more than the 9 that 'dct' .* a larger kernel"),
         (lambda: temporal_atoms(3, 4), "temporal_atoms=4 is more than the 3 .* 3 frames; a larger kernel"),
         (lambda: temporal_atoms(1, 2), "on 1 frame;"),
-        (lambda: spatial_atoms((3, 3), 0), "spatial_atoms=0: ask for at least 1"),
+        (lambda: spatial_atoms((3, 3), 0), "spatial_atoms=0: give an integer of at least 1"),
         (lambda: temporal_atoms(3, True), "temporal_atoms=True"),
         (lambda: temporal_atoms(3, 1.5), "temporal_atoms=1.5"),
-        (lambda: spatial_atoms((3, 0), 1), "size=0"),
+        (lambda: spatial_atoms((3, 0), 1), r"size=\(3, 0\): give 2 integers of at least 1 \(height, width\)"),
         (lambda: temporal_atoms(2.0, 1), "size=2.0"),
-        (lambda: spatial_atoms((3, 3), 1, "gabor"), "atoms='gabor' is not .* 'fourier-bessel', 'dct', 'random'"),
+        (lambda: spatial_atoms((3, 3), 1, "gabor"), "atoms='gabor': choose 'fourier-bessel', 'dct' or 'random'"),
         (lambda: temporal_atoms(3, 1, "gabor"), "atoms='gabor'"),
         (lambda: stretch(torch.ones(2, 3), 0), "factor=0"),
         (lambda: stretch(torch.ones(2, 3), float("nan")), "factor=nan"),
@@ -201,3 +201,20 @@ def test_gradients_pass_a_stretch_and_options_stay():
     assert new.dtype == torch.float32 and new.shape == (2, 7, 7)
     new.sum().backward()
     torch.testing.assert_close(atoms.grad, torch.ones(2, 3, 3))
+
+
+def test_counts_left_open_are_the_papers_or_what_the_kernel_has_room_for():
+    assert [len(spatial_atoms(size)) for size in ((3, 3), (5, 5), (1, 1), (2, 2), (1, 3))] == [5, 5, 1, 1, 1]
+    assert [len(temporal_atoms(size)) for size in (1, 2, 3, 5)] == [1, 2, 3, 3]
+    assert [len(spatial_atoms(size, family="dct")) for size in ((2, 2), (1, 3), (3, 3))] == [4, 3, 5]
+
+
+def test_each_axis_may_be_stretched_by_its_own_factor():
+    atoms = torch.rand(2, 3, 5, dtype=torch.float64)
+    both = stretch(atoms, (5 / 3, 9 / 5))
+    assert both.shape == (2, 5, 9)
+    one_by_one = stretch(stretch(atoms, (1, 9 / 5)), (5 / 3, 1))
+    torch.testing.assert_close(both, one_by_one)
+    assert torch.equal(stretch(atoms, (1, 1)), atoms) and torch.equal(stretch(atoms, 2), stretch(atoms, (2, 2)))
+    with pytest.raises(ValueError, match=r"factor=\(2,\): give one number, or 2 for atoms of shape \(2, 3, 5\)"):
+        stretch(atoms, (2,))

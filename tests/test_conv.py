@@ -1,6 +1,7 @@
 import copy
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -423,3 +424,64 @@ def test_output_size_chooses_as_torch_does():
     for size in ((5, 7, 9), (6, 8, 10), (5, 8, 9)):
         torch.testing.assert_close(ours(x, output_size=size), theirs(x, output_size=size))
         assert Rank1ConvTranspose3d(4, 6, 3, stride=2, padding=1)(x.float(), output_size=size).shape[2:] == size
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, (1, 3, 3), (3, 1, 1), (5, 7, 7), (2, 3, 4)])
+@pytest.mark.parametrize("layer", [STDCFConv3d, STDCFConvTranspose3d])
+def test_it_drops_in_with_its_own_defaults_whatever_the_kernel(layer, kernel_size):
+    made = layer(4, 6, kernel_size)
+    kt, kh, kw = made.kernel_size
+    assert len(made.phi) == min(3, kt) and len(made.psi) <= min(5, kh * kw)
+    assert made(torch.rand(1, 4, 8, 8, 8)).shape[1] == 6
+    with pytest.raises(ValueError, match=f"temporal_atoms={kt + 1} is more than the {kt}"):
+        layer(4, 6, kernel_size, temporal_atoms=kt + 1)  # what was asked for and does not fit is no default
+
+
+def test_padding_comes_back_whatever_was_swapped_and_dilated_in_between():
+    layer = STDCFConv3d(1, 2, (3, 3, 5), padding=(1, 1, 2))
+    phi, psi = layer.phi.detach(), layer.psi.detach()
+    layer.swap(phi=torch.ones(3, 1))
+    assert layer.padding == (0, 1, 2)
+    with layer.dilate(temporal=2, spatial=(2, 1)):
+        assert layer.padding == (0, 2, 2)
+    layer.swap(psi=torch.ones(5, 1, 1))
+    assert layer.padding == (0, 0, 0)
+    layer.swap(phi=torch.ones(3, 5), psi=torch.ones(5, 5, 9))
+    assert layer.padding == (2, 2, 4)
+    layer.swap(phi=phi, psi=psi)
+    assert layer.padding == (1, 1, 2)
+
+
+def test_a_padding_or_dilation_that_is_set_is_what_later_changes_count_from():
+    layer = STDCFConv3d(1, 2, 3)
+    layer.dilation = 2
+    assert layer.padding == (0, 0, 0)
+    layer.padding = (2, 0, 2)
+    with layer.dilate(temporal=1):
+        assert layer.padding == (1, 0, 2)
+    layer.dilation = (4, 1, 1)  # as in torch, setting one leaves the other
+    assert layer.padding == (2, 0, 2)
+    with pytest.raises(ValueError, match="padding=-1: give an integer of at least 0"):
+        layer.padding = -1
+    with pytest.raises(ValueError, match="dilation=0: give an integer of at least 1"):
+        layer.dilation = 0
+
+
+@pytest.mark.parametrize("layer", [STDCFConv3d, STDCFConvTranspose3d])
+def test_parameters_can_be_drawn_again(layer):
+    torch.manual_seed(0)
+    made = layer(2, 3, 3)
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(7.0)
+    torch.manual_seed(0)
+    made.reset_parameters()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [5, np.int64(5)])
+def test_numpy_integers_are_integers(count):
+    layer = STDCFConv3d(np.int64(2), np.int32(3), np.array([3, 3, 3]), padding=np.int64(1), spatial_atoms=count)
+    assert layer(torch.rand(1, 2, 4, 4, 4)).shape == (1, 3, 4, 4, 4)
+    assert type(layer.in_channels) is int and layer.padding == (1, 1, 1)

@@ -170,7 +170,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="network is function"):
         to_stdcf(lambda x: x)
     for bad in ({"spatial_atoms": 0}, {"temporal_atoms": 2.0}):
-        with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}: ask for at least 1"):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}: give an integer of at least 1"):
             to_stdcf(small(), **bad)
     with pytest.raises(ValueError, match="Linear has nothing to convert"):
         to_stdcf(nn.Linear(2, 2))

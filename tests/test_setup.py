@@ -21,7 +21,9 @@ FLOORS = {
     "atoms": 1,
     "decompose": 1,
     "measure": 1,
+    "geometry": 2,
     "conv": 2,
+    "rank1": 2,
     "convert": 2,
     "fold": 2,
     "models": 3,
@@ -34,7 +36,7 @@ FLOORS = {
     "explore": 7,
 }
 # Neighbours on one floor that know nothing of each other.
-STRANGERS = [{"models", "data"}, {"decompose", "capacity"}]
+STRANGERS = [{"models", "data"}, {"decompose", "capacity"}, {"conv", "rank1"}]
 
 # Built so that this file does not match its own patterns.
 FORBIDDEN = {

@@ -65,7 +65,7 @@ def _fan_in_by_stride(model: nn.Module) -> None:
 
 def _torch_default(model: nn.Module) -> None:
     for layer in model.children():
-        layer.reset_parameters()
+        nn.Conv3d.reset_parameters(layer)  # torch's own, not the family's
 
 
 def _stdcf_layers(model: nn.Module) -> list[STDCFConv3d | STDCFConvTranspose3d]:

@@ -1,12 +1,12 @@
 """Atoms that follow the grid from stage to stage."""
 
 import math
-from typing import Any
 
 from torch import nn
 
 from stdcf_lib.atoms import stretch
-from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.checks import choice
+from stdcf_lib.conv import Change, STDCFConv3d
 from stdcf_lib.itsl.stages import Stage
 
 SWAPS = ("keep", "dilate", "resample")
@@ -25,33 +25,30 @@ class AtomSwap:
     """
 
     def __init__(self, model: nn.Module, first: Stage, rule: str = "keep"):
-        if rule not in SWAPS:
-            raise ValueError(f"swap={rule!r} is not a rule; choose one of {', '.join(map(repr, SWAPS))}")
-        self.first, self.rule = first, rule
+        self.first, self.rule = first, choice("swap", rule, SWAPS)
         self.layers = [layer for layer in model.modules() if isinstance(layer, STDCFConv3d)]
-        self.built = [(layer.kernel_size, layer.dilation, layer.padding) for layer in self.layers]
-        self.borrowed: list[Any] = []
+        self.built = [(layer.kernel_size, layer.dilation) for layer in self.layers]
+        self.borrowed: list[Change] = []
 
     def to(self, stage: Stage) -> None:
         """Swap, and freeze what the stage freezes. Make the optimiser afterwards."""
         while self.borrowed:
             self.borrowed.pop().undo()
-        finer = {"phi": stage.frames / self.first.frames, "psi": stage.size / self.first.size}
-        frozen = {"spatial": "psi", "temporal": "phi"}.get(stage.frozen)
-        for layer, (kernel_size, dilation, padding) in zip(self.layers, self.built, strict=True):
+        finer = (stage.frames / self.first.frames, *(stage.size / self.first.size,) * 2)  # along (time, height, width)
+        frozen = {"spatial": "psi", "temporal": "phi"}.get(stage.frozen or "")
+        for layer, (kernel_size, dilation) in zip(self.layers, self.built, strict=True):
             if self.rule == "dilate":
-                spread = [max(1, round(finer[name] * d)) for name, d in zip(("phi", "psi", "psi"), dilation, strict=True)]
-                layer.dilate(temporal=spread[0], spatial=tuple(spread[1:]))
+                time, height, width = (max(1, round(f * d)) for f, d in zip(finer, dilation, strict=True))
+                layer.dilate(temporal=time, spatial=(height, width))
             elif self.rule == "resample":
-                for name in sorted(finer, key=lambda name: name == frozen):  # what is borrowed comes last, to be undone first
-                    taps = kernel_size[0] if name == "phi" else kernel_size[1]
-                    wanted = taps + 2 * math.floor((finer[name] - 1) * (taps - 1) / 2)
-                    atoms = getattr(layer, name)
-                    if wanted != atoms.shape[-1]:
-                        change = layer.swap(**{name: stretch(atoms.detach(), wanted / atoms.shape[-1])})
+                taps = [k + 2 * math.floor((f - 1) * (k - 1) / 2) for f, k in zip(finer, kernel_size, strict=True)]
+                wanted = {"phi": taps[:1], "psi": taps[1:]}
+                for name in sorted(wanted, key=lambda name: name == frozen):  # what is borrowed comes last, to be undone first
+                    atoms = getattr(layer, name).detach()
+                    sizes = atoms.shape[1:]
+                    if list(sizes) != wanted[name]:
+                        resampled = stretch(atoms, tuple(new / old for new, old in zip(wanted[name], sizes, strict=True)))
+                        change = layer.swap(**{name: resampled})
                         if name == frozen:
                             self.borrowed.append(change)
-                if not isinstance(padding, str):  # `swap` has no padding to go by where atoms come back from a single tap
-                    sizes = zip(padding, layer.kernel_size, kernel_size, strict=True)
-                    layer.padding = tuple(p * (k - 1) // (b - 1) if b > 1 else p for p, k, b in sizes)
             layer.freeze(stage.frozen)

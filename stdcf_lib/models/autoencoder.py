@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stdcf_lib.models.kinds import convolutions
+from stdcf_lib.models.kinds import convolutions, of_kind
 
 
 class ReconstructionAutoencoder(nn.Module):
@@ -30,7 +30,7 @@ class ReconstructionAutoencoder(nn.Module):
         super().__init__()
         self.kind = kind
         conv, deconv = convolutions(kind, **options)
-        wide = [{"middle_channels": m} if kind == "rank1" else {} for m in middle]
+        wide = [of_kind(kind, middle_channels=m) for m in middle]
         self.conv1 = conv(1, 4, 3, stride=2, padding=1, **wide[0])
         self.conv2 = conv(4, 8, 3, stride=2, padding=1, **wide[1])
         self.deconv1 = deconv(8, 4, 3, stride=2, padding=1, output_padding=1, **wide[2])

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from stdcf_lib.atoms import stretch
+from stdcf_lib.checks import whole, wholes
 from stdcf_lib.conv import Change
-from stdcf_lib.models.kinds import convolutions
+from stdcf_lib.models.kinds import convolutions, of_kind
 
 
 class KTHNet(nn.Module):
@@ -41,18 +42,16 @@ class KTHNet(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        if type(num_classes) is not int or num_classes < 1:
-            raise ValueError(f"num_classes={num_classes!r}: give an integer of at least 1")
         self.kind = kind
         conv, _ = convolutions(kind, **options)
-        atoms = [{"temporal_atoms": n} if kind == "stdcf" else {} for n in temporal_atoms]
-        self.conv1 = conv(1, 16, (5, 3, 3), padding="same", **atoms[0])
-        self.conv2 = conv(16, 32, (5, 3, 3), padding="same", **atoms[1])
-        self.conv3 = conv(32, 64, (3, 3, 3), padding="same", **atoms[2])
+        atoms = [of_kind(kind, temporal_atoms=n) for n in temporal_atoms]
+        self.conv1: Any = conv(1, 16, (5, 3, 3), padding="same", **atoms[0])
+        self.conv2: Any = conv(16, 32, (5, 3, 3), padding="same", **atoms[1])
+        self.conv3: Any = conv(32, 64, (3, 3, 3), padding="same", **atoms[2])
         self.pool1 = nn.MaxPool3d((1, 2, 2))
         self.pool2 = nn.MaxPool3d((2, 2, 2))
         self.pool3 = nn.MaxPool3d((2, 2, 2))
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(64, whole("num_classes", num_classes))
 
     def features(self, x: Tensor) -> Tensor:
         """Clips (B, 1, T, H, W) → their representation after conv3, pooled, (B, 64)."""
@@ -83,8 +82,7 @@ class KTHNet(nn.Module):
         Returns:
             The change, to `undo()` or to use in a `with` block.
         """
-        if type(temporal) is not int or temporal < 1:
-            raise ValueError(f"temporal={temporal!r}: give a dilation as an integer of at least 1")
+        temporal = whole("temporal", temporal)
         return self.retime(temporal, temporal, 1, 2 * temporal) if exact else self.retime(temporal, temporal, temporal)
 
     def retime(self, conv1: int, conv2: int, conv3: int, pool2: int = 2) -> Change:
@@ -93,9 +91,7 @@ class KTHNet(nn.Module):
         Returns:
             The change, to `undo()` or to use in a `with` block.
         """
-        timing = (conv1, conv2, conv3, pool2)
-        if any(type(value) is not int or value < 1 for value in timing):
-            raise ValueError(f"timing {timing}: give integers of at least 1")
+        timing = wholes("timing", (conv1, conv2, conv3, pool2), 4, meaning="(conv1, conv2, conv3, pool2)")
         change = Change(self, timing=self.timing)
         self.timing = timing
         return change
@@ -110,39 +106,32 @@ class KTHNet(nn.Module):
             The change, to `undo()` or to use in a `with` block.
         """
         change = Change(self, temporal_filters=self.temporal_filters)
-        self.temporal_filters = [
-            nn.Parameter(stretch(taps.movedim(2, -1).flatten(0, -2), factor).unflatten(0, _rest(taps)).movedim(-1, 2))
-            if taps.dim() == 5
-            else nn.Parameter(stretch(taps, factor))
-            for taps in self.temporal_filters
-        ]
+        self.temporal_filters = [nn.Parameter(stretch(taps, _in_time(taps, factor))) for taps in self.temporal_filters]
         return change
 
     @property
     def temporal_filters(self) -> list[nn.Parameter]:
         """What the three layers look along time with: φ (N, kt), or the weight (C_out, C_in, kt, kh, kw) that holds it."""
-        return [conv.phi if self.kind == "stdcf" else conv.weight for conv in self._in_time()]
+        return [conv.temporal_filters for conv in (self.conv1, self.conv2, self.conv3)]
 
     @temporal_filters.setter
     def temporal_filters(self, filters: list[nn.Parameter]) -> None:
-        for conv, taps in zip(self._in_time(), filters, strict=True):
-            setattr(conv, "phi" if self.kind == "stdcf" else "weight", taps)
+        for conv, taps in zip((self.conv1, self.conv2, self.conv3), filters, strict=True):
+            conv.set_temporal_filters(taps)
 
     @property
-    def timing(self) -> tuple[int, int, int, int]:
-        return (*(conv.dilation[0] for conv in self._in_time()), self.pool2.kernel_size[0])
+    def timing(self) -> tuple[int, ...]:
+        dilations = (conv.dilation[0] for conv in (self.conv1, self.conv2, self.conv3))
+        return (*dilations, self.pool2.kernel_size[0])
 
     @timing.setter
-    def timing(self, timing: tuple[int, int, int, int]) -> None:
+    def timing(self, timing: tuple[int, ...]) -> None:
         *dilations, frames = timing
-        for conv, dilation in zip(self._in_time(), dilations, strict=True):
+        for conv, dilation in zip((self.conv1, self.conv2, self.conv3), dilations, strict=True):
             conv.dilation = (dilation, 1, 1)  # and padding="same" follows
         self.pool2.kernel_size = self.pool2.stride = (frames, 2, 2)
 
-    def _in_time(self) -> list[nn.Module]:
-        layers = (self.conv1, self.conv2, self.conv3)
-        return [layer.temporal if self.kind == "rank1" else layer for layer in layers]
 
-
-def _rest(taps: Tensor) -> tuple[int, ...]:
-    return (*taps.shape[:2], *taps.shape[3:])
+def _in_time(taps: Tensor, factor: float) -> tuple[float, ...]:
+    """The factor along each axis but the first: time is axis 1 of φ, and axis 2 of a weight."""
+    return (factor,) if taps.dim() == 2 else (1, factor, 1, 1)

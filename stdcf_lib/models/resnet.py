@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stdcf_lib.conv import Rank1Conv3d, STDCFConv3d, initialise
-from stdcf_lib.models.kinds import convolutions
+from stdcf_lib.checks import number, whole, wholes
+from stdcf_lib.geometry import triple
+from stdcf_lib.models.kinds import convolutions, of_kind
+from stdcf_lib.rank1 import FullConv3d
 
 
 class Bottleneck(nn.Module):
@@ -53,8 +55,11 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) → (B, 4C, T, H/stride, W/stride)."""
         if self.checkpointing and torch.is_grad_enabled():
-            again = {"context_fn": lambda: (nullcontext(), _statistics_kept(self))}
-            return checkpoint(self._compute, x, use_reentrant=False, **again)
+
+            def contexts() -> tuple[Any, Any]:
+                return nullcontext(), _statistics_kept(self)
+
+            return cast(Tensor, checkpoint(self._compute, x, use_reentrant=False, context_fn=contexts))
         return self._compute(x)
 
     def _compute(self, x: Tensor) -> Tensor:
@@ -98,17 +103,11 @@ class VideoResNet(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout!r}: give a share from 0 to below 1")
-        for name, values in (("num_classes", [num_classes]), ("blocks", blocks), ("width", [width]), ("stem", stem)):
-            if not values or any(type(value) is not int or value < 1 for value in values):
-                given = values if name in ("blocks", "stem") else values[0]
-                raise ValueError(f"{name}={given!r}: give integers of at least 1")
-        if len(stem) != 3 or any(size % 2 == 0 for size in stem):
+        num_classes, width = whole("num_classes", num_classes), whole("width", width)
+        blocks = wholes("blocks", blocks)
+        if any(size % 2 == 0 for size in triple("stem", stem)):
             raise ValueError(f"stem={stem}: give three odd sizes (time, height, width), which a padding can centre")
-        if kind == "rank1":
-            options = {"between": nn.BatchNorm3d, **options}
-        conv, _ = convolutions(kind, **options)
+        conv, _ = convolutions(kind, **(of_kind(kind, between=nn.BatchNorm3d) | options))
         self.kind = kind
         self.stem = nn.Sequential(*_normalised(_plain(3, width, stem, (1, 2, 2))), nn.ReLU(inplace=True))
         self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1))
@@ -120,7 +119,7 @@ class VideoResNet(nn.Module):
                 stage.append(Bottleneck(in_channels, width * 2**i, 2 if first and i else 1, conv, checkpointing))
                 in_channels = 4 * width * 2**i
             self.stages.add_module(f"res{i + 2}", stage)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(number("dropout", dropout, 0, below=1))
         self.fc = nn.Linear(in_channels, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -144,7 +143,7 @@ def stdcf_r50(
     31.9 million parameters and 66.1 GMAC for a clip of 8×224² with filters rebuilt, 48.0 GMAC as three layers; 47.0 million
     and 66.1 GMAC as `"full"`, 28.1 million and 41.4 GMAC as `"rank1"`.
     """
-    atoms = {"spatial_atoms": spatial_atoms, "temporal_atoms": temporal_atoms} if kind == "stdcf" else {}
+    atoms = of_kind(kind, spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms)
     return VideoResNet(kind, num_classes, **atoms, **options)
 
 
@@ -169,36 +168,19 @@ def start_from_image(model: VideoResNet, weights: Mapping[str, Tensor]) -> dict[
     """
     energy = {}
     for ours, theirs in _image_names(model).items():
-        module = model.get_submodule(ours)
+        module: Any = model.get_submodule(ours)
         if isinstance(module, nn.BatchNorm3d):
             for name, value in module.state_dict().items():
                 found = _found(weights, f"{theirs}.{name}")
-                _fits(value, found, f"{theirs}.{name}")
+                _fits(tuple(value.shape), found, f"{theirs}.{name}")
                 value.copy_(found)  # the module's own memory
             continue
         image = _found(weights, f"{theirs}.weight")
-        if isinstance(module, STDCFConv3d):
-            kt = module.phi.shape[1]
-            _fits(module.filters()[:, :, 0], image, f"{theirs}.weight")
-            inflated = image.double()[:, :, None].expand(-1, -1, kt, -1, -1) / kt
-            products = torch.einsum("nt,mhw->mnthw", module.phi.double(), module.psi.double()).flatten(2).flatten(0, 1)
-            alpha = torch.linalg.lstsq(products.T, inflated.flatten(0, 1).flatten(1).T).solution
-            module.alpha.copy_(alpha.T.unflatten(0, image.shape[:2]).unflatten(2, (len(module.psi), len(module.phi))))
-            lost = (module.filters().double() - inflated).square().sum() / inflated.square().sum()
-            energy[ours] = 1 - float(lost)
-        elif isinstance(module, Rank1Conv3d):
-            _fits(module.spatial.weight[:, :, 0], image, f"{theirs}.weight")
-            module.spatial.weight.copy_(image[:, :, None])
-            module.temporal.weight.zero_()
-            middle = range(module.temporal.weight.shape[1])
-            module.temporal.weight[middle, middle] = 1 / module.temporal.weight.shape[2]
-            energy[ours] = 1.0
-        else:
-            kt = module.weight.shape[2]
-            _fits(module.weight[:, :, 0], image, f"{theirs}.weight")
-            module.weight.copy_(image[:, :, None].expand_as(module.weight) / kt)
-            if kt > 1:
-                energy[ours] = 1.0
+        needed = (module.out_channels, module.in_channels // module.groups, *module.kernel_size[1:])
+        _fits(needed, image, f"{theirs}.weight")
+        kept = module.take_image_filters(image)
+        if module.kernel_size[0] > 1:
+            energy[ours] = kept
     return energy
 
 
@@ -221,9 +203,9 @@ def _found(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return weights[name]
 
 
-def _fits(ours: Tensor, theirs: Tensor, name: str) -> None:
-    if ours.shape != theirs.shape:
-        raise ValueError(f"{name} is {tuple(theirs.shape)}, and this network needs {tuple(ours.shape)}; give the same width")
+def _fits(needed: tuple[int, ...], theirs: Tensor, name: str) -> None:
+    if tuple(theirs.shape) != needed:
+        raise ValueError(f"{name} is {tuple(theirs.shape)}, and this network needs {needed}; give the same width")
 
 
 @contextmanager
@@ -241,15 +223,11 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(count)
 
 
-def _plain(
-    in_channels: int, out_channels: int, kernel: int | tuple[int, int, int], stride: int | tuple[int, int, int] = 1
-) -> nn.Conv3d:
-    padding = 0 if kernel == 1 else tuple(size // 2 for size in kernel)
-    conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
-    initialise(conv)
-    return conv
+def _plain(in_channels: int, out_channels: int, kernel: int | tuple[int, ...], stride: int | tuple[int, ...] = 1) -> FullConv3d:
+    time, height, width = (size // 2 for size in triple("kernel", kernel))
+    padding = (time, height, width)
+    return FullConv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
-def _normalised(conv: nn.Module) -> tuple[nn.Module, nn.Module]:
-    out_channels = conv.temporal.out_channels if hasattr(conv, "temporal") else conv.out_channels
-    return conv, nn.BatchNorm3d(out_channels)
+def _normalised(conv: Any) -> tuple[nn.Module, nn.Module]:
+    return conv, nn.BatchNorm3d(conv.out_channels)

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from stdcf_lib.checks import whole
 from stdcf_lib.models.kinds import convolutions
 
 
@@ -36,8 +37,6 @@ class SmallVideoNet(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        if type(num_classes) is not int or num_classes < 1:
-            raise ValueError(f"num_classes={num_classes!r}: give an integer of at least 1")
         self.kind = kind
         conv, _ = convolutions(kind, **options)
         self.layers = nn.Sequential()
@@ -45,7 +44,7 @@ class SmallVideoNet(nn.Module):
             self.layers.append(conv(c_in, c_out, 3, stride=(1, stride, stride), padding=1, bias=False))
             self.layers.append(nn.BatchNorm3d(c_out))
             self.layers.append(nn.ReLU(inplace=True))
-        self.fc = nn.Linear(channels[-1], num_classes)
+        self.fc = nn.Linear(channels[-1], whole("num_classes", num_classes))
 
     def features(self, x: Tensor) -> Tensor:
         """Clips (B, 1, T, H, W) → the last layer's maps, averaged over all they see, (B, 64)."""

@@ -24,7 +24,7 @@ def alpha_matrix(C: int = 3, K_u: int = 5, K_t: int = 3, middle: int = 3, seed: 
     m = of_m.normal(size=(middle, C, K_u))
     n = of_n.normal(size=(middle, C, K_t)).swapaxes(0, 1) / np.sqrt(middle)
     alphas = {"rank-1": capacity.compose(m, n), "free": of_free.normal(size=(C, C, K_u, K_t))}
-    matrices = {name: capacity.unfold(alpha) for name, alpha in alphas.items()}
+    matrices = {name: capacity.matricize(alpha) for name, alpha in alphas.items()}
     values = {name: np.linalg.svd(matrix, compute_uv=False) for name, matrix in matrices.items()}
     ranks = {name: np.linalg.matrix_rank(matrix) for name, matrix in matrices.items()}
     block_rank = np.linalg.matrix_rank(alphas["rank-1"]).max()
@@ -160,7 +160,7 @@ def nearest_rank1_trained() -> Drawing:
 
 
 def _errors(alpha: np.ndarray | torch.Tensor) -> np.ndarray:
-    most = min(capacity.unfold(alpha).shape)
+    most = min(capacity.matricize(alpha).shape)
     return np.array([capacity.nearest_rank1(alpha, middle).error for middle in range(1, most + 1)])
 
 

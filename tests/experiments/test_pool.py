@@ -12,7 +12,8 @@ import pytest
 
 HERE = Path(__file__).parent
 SCRIPT = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it runs in the background without it
 sys.path.insert(0, {str(HERE)!r})
 from pool_work import work
 from stdcf_lib.experiments.pool import work_off

@@ -151,5 +151,5 @@ def test_timing_is_set_layer_by_layer_and_undone():
         assert net.timing == (1, 2, 3, 4)
         assert net.features(torch.rand(1, 1, 16, 16, 16)).shape == (1, 64)
     assert net.timing == (1, 1, 1, 2)
-    with pytest.raises(ValueError, match=r"timing \(1, 0, 1, 2\): give integers of at least 1"):
+    with pytest.raises(ValueError, match=r"timing=\(1, 0, 1, 2\): give 4 integers of at least 1"):
         net.retime(1, 0, 1)

@@ -9,6 +9,7 @@ from stdcf_lib import Rank1Conv3d, STDCFConv3d
 from stdcf_lib.measure import cost
 from stdcf_lib.models import VideoResNet, stdcf_r50
 from stdcf_lib.models.resnet import start_from_image
+from stdcf_lib.rank1 import FullConv3d
 
 CLIPS = (1, 3, 8, 224, 224)
 
@@ -62,7 +63,7 @@ def test_stages_have_the_sizes_of_table_c():
     assert [len(stage) for stage in network.stages] == [3, 4, 6, 3]
 
 
-@pytest.mark.parametrize(("kind", "layer"), [("full", nn.Conv3d), ("rank1", Rank1Conv3d), ("stdcf", STDCFConv3d)])
+@pytest.mark.parametrize(("kind", "layer"), [("full", FullConv3d), ("rank1", Rank1Conv3d), ("stdcf", STDCFConv3d)])
 def test_the_middle_convolutions_alone_are_of_the_kind_and_every_convolution_has_its_norm(kind, layer):
     torch.manual_seed(0)
     network = VideoResNet(kind, 10, blocks=(1, 2), width=4, stem=(3, 5, 5))
@@ -175,7 +176,7 @@ def test_dropout_acts_in_training_alone():
     torch.manual_seed(1)
     assert not torch.equal(model(clips), model(clips))
     assert torch.equal(model.eval()(clips), model(clips))
-    with pytest.raises(ValueError, match="dropout=1: give a share from 0 to below 1"):
+    with pytest.raises(ValueError, match="dropout=1: give a finite number of at least 0 and below 1"):
         VideoResNet(dropout=1)
 
 

@@ -1,0 +1,73 @@
+"""The families answer to the same names, so that a network is built of any of them without asking which."""
+
+import pytest
+import torch
+from torch import nn
+
+from stdcf_lib.models.kinds import KINDS, convolutions, of_kind
+
+GEOMETRY = {"kernel_size": (3, 3, 5), "stride": (1, 2, 2), "padding": (1, 1, 2), "dilation": (2, 1, 1), "groups": 2}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_layer_says_what_it_is(kind, transposed):
+    layer = convolutions(kind)[transposed](4, 6, **GEOMETRY)
+    assert (layer.in_channels, layer.out_channels) == (4, 6)
+    for name, value in GEOMETRY.items():
+        assert getattr(layer, name) == value, name
+    taps = layer.temporal_filters
+    assert isinstance(taps, nn.Parameter) and taps.shape[1 if taps.dim() == 2 else 2] == 3
+    layer.dilation = (1, 1, 1)
+    assert layer.dilation == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_longer_look_along_time_is_what_it_answers_with(kind):
+    torch.manual_seed(0)
+    layer = convolutions(kind)[0](2, 3, 3, padding="same")
+    x, before = torch.rand(1, 2, 8, 6, 6), layer.temporal_filters
+    answer = layer(x)
+    wide = torch.nn.functional.pad(before.detach(), [0, 0] * (before.dim() - 2 - (before.dim() == 5)) + [1, 1])
+    wide = wide if before.dim() == 2 else torch.nn.functional.pad(before.detach(), [0, 0, 0, 0, 1, 1])
+    layer.set_temporal_filters(nn.Parameter(wide))
+    torch.testing.assert_close(layer(x), answer)
+    layer.set_temporal_filters(before)
+    assert layer.temporal_filters is before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parameters_start_again_by_the_one_rule(kind, transposed):
+    torch.manual_seed(0)
+    layer = convolutions(kind)[transposed](32, 32, 3)
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, 7.0)
+    layer.reset_parameters()
+    weight = layer.weight if kind == "full" else layer.filters()
+    assert weight.var().item() == pytest.approx(2 / (32 * 27), rel=0.1)
+    biases = [parameter for name, parameter in layer.named_parameters() if name.endswith("bias")]
+    assert biases and not any(bias.any() for bias in biases)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_filters_are_taken_as_far_as_a_family_can(kind):
+    image = torch.randn(6, 4, 3, 3)
+    layer = convolutions(kind)[0](4, 6, 3, padding=1, bias=False)
+    kept = layer.take_image_filters(image)
+    weight = layer.weight if kind == "full" else layer.filters()
+    inflated = image[:, :, None].expand_as(weight) / 3
+    share = 1 - ((weight - inflated).square().sum() / inflated.square().sum()).item()
+    assert kept == pytest.approx(share, abs=1e-5) and kept > 0.3 and (kind == "stdcf" or kept == 1.0)
+
+
+def test_options_are_a_familys_own():
+    assert of_kind("rank1", middle_channels=3, atoms="dct") == {"middle_channels": 3}
+    assert of_kind("full", middle_channels=3, atoms="dct") == {}
+    conv, deconv = convolutions("rank1", between=nn.BatchNorm3d)
+    assert conv(2, 5, 3).between.num_features == 5 and conv(2, 5, 3, middle_channels=4).between.num_features == 4
+    assert deconv(2, 5, 3).between.num_features == 5
+    with pytest.raises(ValueError, match="atoms is not an option of kind='full', which takes none"):
+        convolutions("full", atoms="dct")
+    with pytest.raises(ValueError, match="kind='half': choose 'full', 'rank1' or 'stdcf'"):
+        convolutions("half")
