@@ -25,8 +25,9 @@ from stdcf_lib.data.video import VideoError, decode_gray
 Interval = tuple[int, int]
 
 FRAME = (120, 160)
-CLIP = re.compile(rf"person(?P<subject>\d\d)_(?P<action>{'|'.join(ACTIONS)})_d(?P<scenario>[1-4])")
-INTERVALS = re.compile(r"\d+\s*-\s*\d+(?:[\s,]+\d+\s*-\s*\d+)*")
+CLIP = re.compile(rf"person(?P<subject>\d\d)_(?P<action>{'|'.join(ACTIONS)})_d(?P<scenario>[1-4])", re.ASCII)
+# Frames have up to six digits: that is eleven hours.
+INTERVALS = re.compile(r"\d{1,6}\s*-\s*\d{1,6}(?:[\s,]+\d{1,6}\s*-\s*\d{1,6})*", re.ASCII)
 # One copy of the list lost a digit in person17_walking_d4; another has it.
 MISPRINTS = {(445, 56): (445, 560)}
 
