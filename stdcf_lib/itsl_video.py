@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from stdcf_lib.data.footage import Footage
 from stdcf_lib.data.kinetics import Kinetics
+from stdcf_lib.data.noise import Noise
 from stdcf_lib.data.something import SomethingV1
 from stdcf_lib.itsl import SWAPS, AtomSwap, Recipe, Stage, run, schedule
 from stdcf_lib.measure import cost
@@ -25,19 +25,6 @@ from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.models.resnet import start_from_image
 
 GIB = 2**30
-
-
-class Noise(Dataset):
-    """Clips of noise with labels by chance, for trying a run out where there are no videos: float32 (3, T, S, S)."""
-
-    def __init__(self, clips: int, frames: int, size: int, num_classes: int):
-        self.clips, self.shape, self.num_classes = clips, (3, frames, size, size), num_classes
-
-    def __len__(self) -> int:
-        return self.clips
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.rand(self.shape), index % self.num_classes
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ def _something(arguments: argparse.Namespace, training: bool) -> Footage:
 
 
 def _noise(arguments: argparse.Namespace, training: bool) -> Noise:
-    return Noise(32 if training else 8, arguments.frames, arguments.size, 4)
+    return Noise("train" if training else "test", arguments.frames, arguments.size, 4, arguments.seed)
 
 
 def _first(root: Path, *names: str) -> Path:
