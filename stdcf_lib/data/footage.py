@@ -9,11 +9,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
+from stdcf_lib.checks import choice, number, whole, wholes
+from stdcf_lib.data.lists import present
 from stdcf_lib.data.video import VideoError
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 """Of the colours, in [0, 1]: subtracted and divided by, as is usual for Kinetics."""
 
+FORGIVEN = 5
+"""Faulty files that stop no run, however few files there are. [ours]"""
 SPARES = 20  # other samples that are tried in place of a faulty one
 
 log = logging.getLogger(__name__)
@@ -26,53 +30,48 @@ class TooManyFaultyFiles(RuntimeError):
 class Footage(Dataset):
     """Labelled clips from video files. Indexing gives (clip, label): float32 (3, T, S, S), normalised by `MEAN` and `STD`.
 
-    In training a place in the video, a short side, a crop and (if `flip`) a mirroring are drawn from torch's generator. In
-    testing there is a fixed grid of views, `views` = (clips in time, crops in space), and a sample is (V, 3, T, S, S), or as in
-    training if V is 1.
+    Training as is usual: a place in the video, a short side of 256 to 320 pixels (for S = 224, else in proportion) to which
+    it is scaled, a square to cut out and, if `flip`, whether to mirror are drawn from torch's generator. In testing there is
+    a fixed grid of views at a short side of 256, and a sample is (V, 3, T, S, S), or as in training if V is 1.
 
     A file that is corrupt, empty, without a picture or gone is never a crash and never a black clip: it is logged once, by
     name, and replaced by another sample, drawn for this one by torch's generator. `.faulty` names those met so far, by all
-    loader workers of this process.
+    loader workers of this process. `.missing` names the files that were not there from the first.
 
     Subclasses say in `_decoded` which frames a clip has, and how they are read.
 
-    samples: (path, label) of each video.
-    frames, size: T and S.
-    training: whether to draw at random.
-    short_sides: (lowest, highest) of the shorter side in pixels to which a video is scaled before S × S is cut out; drawn in
-        training, the lowest in testing.
-    flip: whether half of all training clips are mirrored.
-    views: (clips, crops) of a test sample; crops are 1, the centre, or 3 along the longer side.
-    max_faulty: the share of files that may fail before `TooManyFaultyFiles` stops the run with a list.
+    Args:
+        listed: (path, label) of each video.
+        training: whether to draw at random, or give the views of a test.
+        frames, size: T and S.
+        views: (clips in time, crops in space) of a test sample; crops are 1, the centre, or 3 along the longer side.
+        flip: whether half of all training clips are mirrored.
+        max_faulty: the share of files that may fail, from 0 to 1. `FORGIVEN` files may fail however few there are; one more
+            than both stops the run with `TooManyFaultyFiles`, which lists them.
 
-    Raises ValueError for an argument out of range, or no samples.
+    Raises:
+        ValueError: for an argument out of range, or if no video is there.
     """
 
     def __init__(
         self,
-        samples: Sequence[tuple[Path, int]],
+        listed: Sequence[tuple[Path, int]],
+        training: bool,
         frames: int,
         size: int,
-        training: bool,
-        short_sides: tuple[int, int],
-        flip: bool,
         views: tuple[int, int],
+        flip: bool,
         max_faulty: float,
     ) -> None:
-        for name, value in (("frames", frames), ("size", size), ("views", views[0])):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if views[1] not in (1, 3):
-            raise ValueError(f"views must be (clips, crops) with 1 or 3 crops, got {views}")
-        if not size <= short_sides[0] <= short_sides[1]:
-            raise ValueError(f"short_sides must be (lowest, highest), none below size, {size}, got {short_sides}")
-        if not 0 <= max_faulty <= 1:
-            raise ValueError(f"max_faulty must be a share from 0 to 1, got {max_faulty!r}")
-        if not samples:
+        self.frames, self.size, self.training, self.flip = whole("frames", frames), whole("size", size), training, flip
+        clips, crops = wholes("views", views, 2, meaning="(clips, crops)")
+        self.views = clips, choice("crops of views", crops, (1, 3))
+        self.max_faulty = number("max_faulty", max_faulty, 0, 1)
+        self.samples, self.missing = present(listed, type(self).__name__)
+        if not self.samples:
             raise ValueError("there are no samples: no file of the list is in the folder")
-        self.samples, self.frames, self.size, self.training = list(samples), frames, size, training
-        self.short_sides, self.flip, self.views, self.max_faulty = short_sides, flip, views, max_faulty
-        self._shown = (frames, size)
+        self.short_sides = round(256 / 224 * self.size), round(320 / 224 * self.size)
+        self._shown = (self.frames, self.size)
         # Shared memory, so that loader workers, which are other processes, write into one and the same.
         self._faulty = torch.zeros(len(self.samples), dtype=torch.uint8).share_memory_()
 
@@ -80,8 +79,16 @@ class Footage(Dataset):
         """The same samples as a stage of ITSL shows them: every k-th frame of each clip, or the same cut at fewer pixels.
 
         What is drawn at random stays the same for the same state of torch's generator.
+
+        Args:
+            frames: a divisor of the frames of a clip.
+            size: at most that of a clip.
+
+        Raises:
+            ValueError: for other frames, or another size.
         """
-        if self.frames % frames or not 1 <= size <= self.size:
+        frames, size = whole("frames", frames), whole("size", size)
+        if self.frames % frames or size > self.size:
             raise ValueError(
                 f"clips of {self.frames} frames of {self.size}² cannot be shown as {frames} of {size}²: "
                 "give a divisor of the frames, and no larger a size"
@@ -116,9 +123,10 @@ class Footage(Dataset):
         self._faulty[index] = 1
         log.warning("replaced by another sample: %s (%s)", self.samples[index][0], error)
         count = int(self._faulty.sum())
-        if count > self.max_faulty * len(self):
+        if count > max(FORGIVEN, self.max_faulty * len(self)):
             raise TooManyFaultyFiles(
-                f"{count} of {len(self)} files could not be read, more than max_faulty={self.max_faulty:g}; {self._listed()}"
+                f"{count} of {len(self)} files could not be read, more than {FORGIVEN} and than max_faulty={self.max_faulty:g} "
+                f"of them; {self._listed()}"
             ) from error
 
     def _listed(self) -> str:
@@ -167,28 +175,3 @@ def _resized(clip: Tensor, size: int) -> Tensor:
 def _normalised(clips: Tensor) -> Tensor:
     """uint8 (…, T, 3, S, S) → float32 (…, 3, T, S, S)."""
     return tv.normalize(clips.float() / 255, list(MEAN), list(STD)).movedim(-4, -3)
-
-
-def path_label_list(file: Path, folder: Path) -> list[tuple[Path, int]]:
-    """The samples of a list with a row `path label` for each, paths relative to a folder; paths may hold spaces.
-
-    Raises ValueError, naming the line, for a row without an integer at its end.
-    """
-    samples = []
-    for number, line in enumerate(Path(file).read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        path, _, label = line.strip().rpartition(" ")
-        if not path or not label.isdigit():
-            raise ValueError(f"line {number} of {file} is {line!r}; a row is a path, a space and the number of a class")
-        samples.append((Path(folder, path), int(label)))
-    return samples
-
-
-def present(samples: Sequence[tuple[Path, int]], what: str) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Samples whose file or folder is there, and the paths of the others, of which a warning says how many."""
-    missing = [str(path) for path, _ in samples if not path.exists()]
-    if missing:
-        log.warning("%s: %d of %d are missing, such as %s; .missing names them", what, len(missing), len(samples), missing[0])
-    gone = set(missing)
-    return [sample for sample in samples if str(sample[0]) not in gone], missing

@@ -19,14 +19,16 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from stdcf_lib.checks import choice, whole, wholes
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.video import VideoError, decode_gray
 
 Interval = tuple[int, int]
 
 FRAME = (120, 160)
-CLIP = re.compile(rf"person(?P<subject>\d\d)_(?P<action>{'|'.join(ACTIONS)})_d(?P<scenario>[1-4])")
-INTERVALS = re.compile(r"\d+\s*-\s*\d+(?:[\s,]+\d+\s*-\s*\d+)*")
+CLIP = re.compile(rf"person(?P<subject>\d\d)_(?P<action>{'|'.join(ACTIONS)})_d(?P<scenario>[1-4])", re.ASCII)
+# Frames have up to six digits: that is eleven hours.
+INTERVALS = re.compile(r"\d{1,6}\s*-\s*\d{1,6}(?:[\s,]+\d{1,6}\s*-\s*\d{1,6})*", re.ASCII)
 # One copy of the list lost a digit in person17_walking_d4; another has it.
 MISPRINTS = {(445, 56): (445, 560)}
 
@@ -40,20 +42,24 @@ class KTH(Dataset):
     `.missing` names the clips that the list has and the folder has not, `.bad` maps the clips left out to the reason.
     Both are also logged as warnings, and counted where the data set is printed.
 
-    folder: holds `00sequences.txt` and the clips, as `{action}/{clip}_uncomp.avi` or all side by side. A part of KTH
-        will do.
-    split: "train", "validation" or "test", the official ones by subject; None for all subjects.
-    frames, stride: a window shows every stride-th frame, `frames` of them. [ours] 16 at stride 2; 32 at stride 1 are
-        the same windows at half the tempo, for a window spans frames · stride frames of the clip either way.
-    size: (height, width) of a frame after averaging over areas, at most (120, 160). [ours] half of it.
-    cache: folder for decoded clips, about 9 MB each, 5.5 GB in all; None for `stdcf/kth` in the user's cache folder.
-    on_bad: what to do with a clip that is damaged, truncated, or not KTH's: "raise" VideoError, or "skip" it. The
-        official copy of person01_boxing_d4, in validation, is known to break off at frame 305 of 370.
-
     Windows are placed by `windows`. The score of a clip is to be the mean over its windows. [ours]
 
-    Raises FileNotFoundError for a missing list, ValueError for an argument out of range or where no clip of the split is
-    in the folder or none is sound.
+    Args:
+        folder: holds `00sequences.txt` and the clips, as `{action}/{clip}_uncomp.avi` or all side by side. A part of KTH
+            will do.
+        split: "train", "validation" or "test", the official ones by subject; None for all subjects.
+        frames, stride: a window shows every stride-th frame, `frames` of them. [ours] 16 at stride 2; 32 at stride 1 are
+            the same windows at half the tempo, for a window spans frames · stride frames of the clip either way.
+        size: (height, width) of a frame after averaging over areas, at most (120, 160). [ours] half of it.
+        cache: folder for decoded clips, about 9 MB each, 5.5 GB in all; None for `stdcf/kth` in the user's cache folder.
+        on_bad: what to do with a clip that is damaged, truncated, or not KTH's: "raise" VideoError, or "skip" it. The
+            official copy of person01_boxing_d4, in validation, is known to break off at frame 305 of 370.
+
+    Raises:
+        FileNotFoundError: for a missing list.
+        ValueError: for an argument out of range, a list that cannot be read, or where no clip of the split is in the folder
+            or none is sound.
+        VideoError: for a bad clip, unless those are skipped.
     """
 
     def __init__(
@@ -66,16 +72,11 @@ class KTH(Dataset):
         cache: str | Path | None = None,
         on_bad: str = "raise",
     ) -> None:
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, or None for all subjects, got {split!r}")
-        if on_bad not in ("raise", "skip"):
-            raise ValueError(f'on_bad must be "raise" or "skip", got {on_bad!r}')
-        for name, value in (("frames", frames), ("stride", stride)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if len(size) != 2 or not all(1 <= side <= most for side, most in zip(size, FRAME, strict=True)):
-            raise ValueError(f"size must be (height, width) from (1, 1) to {FRAME}, got {size}")
-        self.split, self.frames, self.stride, self.size = split, frames, stride, tuple(size)
+        self.split: str | None = choice("split", split, (*SPLITS, None))
+        choice("on_bad", on_bad, ("raise", "skip"))
+        self.frames, self.stride = whole("frames", frames), whole("stride", stride)
+        height, width = wholes("size", size, 2, meaning="(height, width)")
+        self.size = whole("height of size", height, 1, FRAME[0]), whole("width of size", width, 1, FRAME[1])
         self.missing: list[str] = []
         self.bad: dict[str, str] = {}
         self.clip: list[str] = []
@@ -85,7 +86,7 @@ class KTH(Dataset):
         files: dict[str, Path] = {}
         listed = {clip: found for clip, found in sequences(Path(folder, "00sequences.txt")).items() if found}
         for clip in listed:
-            if split is None or _subject(clip) in SPLITS[split]:
+            if self.split is None or _subject(clip) in SPLITS[self.split]:
                 path = _find(folder, clip)
                 if path:
                     files[clip] = path
@@ -111,7 +112,7 @@ class KTH(Dataset):
                 log.warning("skipped: %s", error)
                 continue
             for interval in listed[clip]:
-                for start in windows(interval, frames * stride, length):
+                for start in windows(interval, self.frames * self.stride, length):
                     self.clip.append(clip)
                     self._windows.append((decoded, start))
         if not self._windows:
@@ -142,8 +143,16 @@ def sequences(path: str | Path) -> dict[str, tuple[Interval, ...]]:
     Any text before, between and after the rows is passed over, so a copy with or without the header is read alike. A clip
     listed as missing (person13_handclapping_d3) has no interval. Intervals may overlap, and are kept in the list's order.
 
-    Raises ValueError, naming the line, for a row that cannot be read, an interval that ends before it begins, and a clip
-    listed twice; FileNotFoundError for a missing list.
+    Args:
+        path: the list, in UTF-8; other bytes are taken for text to pass over.
+
+    Returns:
+        The intervals of each clip.
+
+    Raises:
+        ValueError: for a row that cannot be read, an interval that ends before it begins, and a clip listed twice; it
+            names the line.
+        FileNotFoundError: for a missing list.
     """
     found: dict[str, tuple[Interval, ...]] = {}
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -180,9 +189,16 @@ def windows(interval: Interval, span: int, length: int) -> list[int]:
     As many as fit without overlap, spread evenly from end to end of the interval; one alone is in its middle. Where not one
     fits, it reaches out of the interval to both sides alike, as far as the clip goes. [ours]
 
-    interval: first and last frame, counted from 1, both included.
+    Args:
+        interval: first and last frame, counted from 1, both included.
+        span, length: of a window and of the clip, in frames.
 
-    Raises ValueError for a clip shorter than a window.
+    Raises:
+        ValueError: for a clip shorter than a window.
+
+    Example:
+        >>> windows((1, 100), span=32, length=100)
+        [0, 34, 68]
     """
     if length < span:
         raise ValueError(f"a window of {span} frames does not fit in a clip of {length}; ask for fewer, or a smaller stride")

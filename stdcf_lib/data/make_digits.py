@@ -19,7 +19,12 @@ SEED = 0
 
 
 def select_digits(folder: str | Path) -> dict[str, np.ndarray]:
-    """The asset's four uint8 arrays, from MNIST's idx files in folder; errors as `mnist`'s."""
+    """The asset's four uint8 arrays, from MNIST's idx files in folder.
+
+    Raises:
+        ValueError: for fewer training digits than needed, and as `mnist` does.
+        FileNotFoundError: as `mnist` does.
+    """
     train_images, train_labels = mnist("train", folder)
     test_images, test_labels = mnist("test", folder)
     if len(train_images) < TRAINING_DIGITS:

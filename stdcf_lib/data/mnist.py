@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stdcf_lib.checks import choice
+
 ASSET = Path(__file__).with_name("digits.npz")
 PREFIX = {"train": "train", "test": "t10k"}
 
@@ -21,15 +23,21 @@ PREFIX = {"train": "train", "test": "t10k"}
 def mnist(split: str, folder: str | Path | None = None) -> tuple[Tensor, Tensor]:
     """Images (n, 28, 28), uint8 with ink bright on 0, and labels (n,), int64 from 0 to 9.
 
-    split: "train" or "test".
-    folder: None for the asset (20,000 and 10,000 digits); or a folder with MNIST's own four files, such as
-        `train-images-idx3-ubyte`, plain or .gz, which is read in full (60,000 and 10,000 digits).
+    Args:
+        split: "train" or "test".
+        folder: None for the asset (20,000 and 10,000 digits); or a folder with MNIST's own four files, such as
+            `train-images-idx3-ubyte`, plain or .gz, which is read in full (60,000 and 10,000 digits).
 
-    Raises ValueError for an unknown split and for a file that is damaged or not MNIST's, FileNotFoundError for a
-    missing one; both name the file.
+    Raises:
+        ValueError: for an unknown split, and for a file that is damaged or not MNIST's, naming it.
+        FileNotFoundError: for a missing one, naming it.
+
+    Example:
+        >>> images, labels = mnist("test")
+        >>> images.shape
+        torch.Size([10000, 28, 28])
     """
-    if split not in PREFIX:
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    choice("split", split, PREFIX)
     if folder is None:
         with np.load(ASSET) as asset:
             images, labels = asset[f"{split}_images"], asset[f"{split}_labels"]
@@ -50,7 +58,9 @@ def read_idx(path: str | Path) -> np.ndarray:
     """The uint8 array in an idx file, plain or gzipped (told by its first bytes, not by its name).
 
     The format: two zero bytes, 0x08 for uint8, the number of axes, a big-endian 32-bit length per axis, the data.
-    Raises ValueError, naming the file, where the file is anything else, too short or too long.
+
+    Raises:
+        ValueError: where the file is anything else, too short or too long; it names the file.
     """
     content = Path(path).read_bytes()
     if content[:2] == b"\x1f\x8b":
@@ -66,8 +76,11 @@ def read_idx(path: str | Path) -> np.ndarray:
     if len(content) != size:
         fault = "truncated" if len(content) < size else "too long"
         raise ValueError(f"{path} is {fault}: its header promises {size} bytes, it has {len(content)}; fetch it again")
-    # A copy, because an array over bytes is read-only and torch wants to own what it is given.
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    try:
+        # A copy, because an array over bytes is read-only and torch wants to own what it is given.
+        return np.frombuffer(content[start:], np.uint8).reshape(shape).copy()
+    except ValueError as error:
+        raise ValueError(f"{path} promises {len(shape)} axes that no array can have: {error}; fetch it again") from None
 
 
 def _find(folder: str | Path, name: str) -> Path:

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from stdcf_lib.checks import number, whole
+
 
 def moving_bar(
     frames: int = 16, size: int = 28, *, speed: float = 1.0, direction: float = 0.0, width: float = 3.0, length: float = 15.0
@@ -27,10 +29,9 @@ def moving_bar(
     Raises:
         ValueError: frames or size that are not positive integers, a bar thinner than a pixel, numbers that are not finite.
     """
-    _check(frames, size, speed=speed, direction=direction, width=width, length=length)
-    for name, value in (("width", width), ("length", length)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: the bar is drawn by how much of each pixel it covers; give at least 1 pixel")
+    frames, size, speed, direction = _checked(frames, size, speed, direction)
+    # A bar is drawn by how much of each pixel it covers, which a thinner one would not show.
+    width, length = number("width", width, 1), number("length", length, 1)
     along, across, t = _coordinates(frames, size, direction)
     coverage = [(side / 2 + 0.5 - d.abs()).clamp(0, 1) for side, d in ((width, along - speed * t), (length, across))]
     return (coverage[0] * coverage[1]).float()[None, None]
@@ -61,9 +62,8 @@ def drifting_grating(
         ValueError: frames or size that are not positive integers, a wavelength that is not positive, numbers that are
             not finite.
     """
-    _check(frames, size, speed=speed, direction=direction, wavelength=wavelength, phase=phase)
-    if wavelength <= 0:
-        raise ValueError(f"wavelength={wavelength}: give a positive number of pixels")
+    frames, size, speed, direction = _checked(frames, size, speed, direction)
+    wavelength, phase = number("wavelength", wavelength, above=0), number("phase", phase)
     along, _, t = _coordinates(frames, size, direction)
     wave = torch.cos(2 * math.pi * (along - speed * t) / wavelength + math.radians(phase))
     return (0.5 + 0.5 * wave).clamp(0, 1).float()[None, None]
@@ -77,10 +77,5 @@ def _coordinates(frames: int, size: int, direction: float) -> tuple[Tensor, Tens
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle), t[:, None, None]
 
 
-def _check(frames: int, size: int, **numbers: float) -> None:
-    for name, value in (("frames", frames), ("size", size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r}: give an integer of at least 1")
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{name}={value}: give a finite number")
+def _checked(frames: int, size: int, speed: float, direction: float) -> tuple[int, int, float, float]:
+    return whole("frames", frames), whole("size", size), number("speed", speed), number("direction", direction)

@@ -1,12 +1,13 @@
 """Something-Something V1, gestures with things (Goyal et al., 2017), from the user's own copy."""
 
-import csv
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stdcf_lib.data.footage import Footage, path_label_list, present
+from stdcf_lib.checks import whole
+from stdcf_lib.data.footage import Footage
+from stdcf_lib.data.lists import csv_rows, path_label_list, read_text
 from stdcf_lib.data.video import decode_jpegs, jpeg_count
 
 
@@ -16,17 +17,19 @@ class SomethingV1(Footage):
     In training the frame is any of its segment, in testing the middle one, or with two or more clips those evenly over
     the segment [ours]. Clips are never mirrored: left and right are part of the labels.
 
-    `.missing` names the folders that the list has and the disk has not.
+    Args:
+        annotation: the official CSV of rows `id;label` without a header, or a text file of rows `path label`.
+        folder: holds a folder of `00001.jpg`, `00002.jpg`, … for each id.
+        training: whether to draw at random, or give the views of a test.
+        frames, size: of a clip.
+        views: (clips, crops) of a test sample; 1 × 1 is usual, and 2 × 3.
+        labels: the official file of the classes, whose order numbers them; needed for a CSV.
+        max_faulty: see `Footage`.
+        num_classes: how many classes there are, to refuse a list that has more; None for any number.
 
-    annotation: the official CSV of rows `id;label` without a header, or a text file of rows `path label`.
-    folder: holds a folder of `00001.jpg`, `00002.jpg`, … for each id.
-    training: whether to draw at random, or give the views of a test.
-    frames, size: of a clip.
-    views: (clips, crops) of a test sample; 1 × 1 is usual, and 2 × 3.
-    labels: the official file of the classes, whose order numbers them; needed for a CSV.
-    max_faulty: see `Footage`.
-
-    Raises ValueError for an argument out of range, a list that cannot be read, an unknown label, or if no video is there.
+    Raises:
+        ValueError: for an argument out of range, a list that cannot be read, an unknown label, or if no video is there.
+        OSError: for a list that cannot be opened.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class SomethingV1(Footage):
         views: tuple[int, int] = (1, 1),
         labels: str | Path | None = None,
         max_faulty: float = 0.02,
+        num_classes: int | None = None,
     ) -> None:
-        listed = something_csv(annotation, folder, labels) if Path(annotation).suffix == ".csv" else None
-        samples, self.missing = present(listed or path_label_list(Path(annotation), Path(folder)), "Something-Something")
-        low, high = round(256 / 224 * size), round(320 / 224 * size)  # of a size of 224, 256 and 320
-        super().__init__(samples, frames, size, training, (low, high), False, views, max_faulty)
+        if Path(annotation).suffix == ".csv":
+            listed = something_csv(annotation, folder, labels, num_classes)
+        else:
+            listed = path_label_list(annotation, folder, num_classes)
+        super().__init__(listed, training, frames, size, views, False, max_faulty)
 
     def _decoded(self, path: Path, short_side: int, every: int, view: int | None) -> Tensor:
         count = jpeg_count(path)
@@ -55,24 +60,35 @@ class SomethingV1(Footage):
         return torch.from_numpy(decode_jpegs(path, numbers[::every].tolist(), short_side)).movedim(-1, 1)
 
 
-def something_csv(file: str | Path, folder: str | Path, labels: str | Path | None) -> list[tuple[Path, int]]:
-    """The samples of an official CSV, whether or not their folders are there; see `SomethingV1`.
+def something_csv(
+    file: str | Path, folder: str | Path, labels: str | Path | None, num_classes: int | None = None
+) -> list[tuple[Path, int]]:
+    """The samples of an official CSV, whether or not their folders are there.
 
-    Raises ValueError for a row that is not `id;label`, or a label that the file of labels has not, naming the line.
+    Args:
+        file: the CSV.
+        folder, labels, num_classes: as for `SomethingV1`.
+
+    Returns:
+        The path and the number of the class of each.
+
+    Raises:
+        ValueError: for a row that is not `id;label`, or a label that the file of labels has not, naming the line; for no
+            file of labels, or one with more labels than classes.
+        OSError: for a file that cannot be opened.
     """
     if labels is None:
         raise ValueError("labels=None: give something-something-v1-labels.csv, whose order numbers the classes")
-    names = [name for name in Path(labels).read_text(encoding="utf-8-sig").splitlines() if name.strip()]
-    number_of = {name.strip(): number for number, name in enumerate(names)}
+    names = [name.strip() for name in read_text(labels).splitlines() if name.strip()]
+    number_of = {name: number for number, name in enumerate(names)}
+    if num_classes is not None and len(names) > whole("num_classes", num_classes):
+        raise ValueError(f"num_classes={num_classes}: {len(names)} labels are in {labels}")
     samples = []
-    with open(file, encoding="utf-8-sig", newline="") as opened:
-        for line, row in enumerate(csv.reader(opened, delimiter=";"), 1):
-            if not row:
-                continue
-            if len(row) != 2:
-                raise ValueError(f"line {line} of {file} is {';'.join(row)!r}; a row is id;label (the test list has no labels)")
-            video, label = row
-            if label not in number_of:
-                raise ValueError(f"line {line} of {file} has the label {label!r}, which {labels} has not")
-            samples.append((Path(folder, video), number_of[label]))
+    for line, row in csv_rows(file, ";"):
+        if len(row) != 2 or not row[0]:
+            raise ValueError(f"line {line} of {file} is {';'.join(row)!r}; a row is id;label (the test list has no labels)")
+        video, label = row
+        if label not in number_of:
+            raise ValueError(f"line {line} of {file} has the label {label!r}, which {labels} has not")
+        samples.append((Path(folder, video), number_of[label]))
     return samples

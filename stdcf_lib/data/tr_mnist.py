@@ -5,8 +5,6 @@ counter-clockwise as seen on the screen. The frame is the square of its pixels: 
 """
 
 import math
-import operator
-from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 from torch.utils.data import Dataset
 
+from stdcf_lib.checks import number, whole
 from stdcf_lib.data.mnist import mnist
 
 CLIPS = {"train": 10_000, "test": 5_000}
@@ -42,17 +41,6 @@ class TRMNIST(Dataset):
     Indexing gives a clip as the networks take it: float32 (1, frames, size, size) in [0, 1]. `.motion` is the `Motion`
     behind the clips.
 
-    split: "train" or "test": which digits; the two also move differently.
-    clips: how many; None for the paper's 10,000 training and 5,000 test clips.
-    seed: same seed, same clips, bit for bit, whatever the thread count or chunk; and clip i does not depend on how
-        many clips are asked for. Frames, size, speed and rotation leave the draws as they are.
-    frames, size: length in frames and side of the frame in pixels.
-    digits: how many in a clip. Every digit of the split is used once before any is used again.
-    speed: (lowest, highest) in pixels a frame.
-    rotation: degrees a frame: frame k shows the digits turned by k times this.
-    folder: MNIST's idx files to take the digits from, see `mnist`.
-    chunk: clips rendered at a time; changes memory and speed only.
-
     [paper] 20,000 digits make 10,000 clips of 8 frames of 28 × 28 pixels; two digits a clip, which may overlap; start
     and speed are random; digits bounce at the border and turn by 45° a frame.
     [ours] The 28 × 28 patch fills the frame, so what bounces is the box of the *upright* digit's ink: a mirror
@@ -60,7 +48,26 @@ class TRMNIST(Dataset):
     what overhangs is cut off. The start is uniform over all places inside; speed is U(1, 4), its direction uniform;
     rotation is about the centre of the ink box and starts upright; sampling is bilinear; digits combine by maximum.
 
-    Raises ValueError or TypeError for an argument that makes no clips, e.g. a size smaller than a digit's ink.
+    Args:
+        split: "train" or "test": which digits; the two also move differently.
+        clips: how many; None for the paper's 10,000 training and 5,000 test clips.
+        seed: same seed, same clips, bit for bit, whatever the thread count or chunk; and clip i does not depend on how
+            many clips are asked for. Frames, size, speed and rotation leave the draws as they are.
+        frames, size: length in frames and side of the frame in pixels.
+        digits: how many in a clip. Every digit of the split is used once before any is used again.
+        speed: (lowest, highest) in pixels a frame.
+        rotation: degrees a frame: frame k shows the digits turned by k times this.
+        folder: MNIST's idx files to take the digits from, see `mnist`.
+        chunk: clips rendered at a time; changes memory and speed only.
+
+    Raises:
+        ValueError: for an argument that makes no clips, e.g. a size smaller than a digit's ink, and as `mnist` does.
+        FileNotFoundError: as `mnist` does.
+
+    Example:
+        >>> clips = TRMNIST("test", clips=4)
+        >>> clips.clips.shape, clips[0].shape
+        (torch.Size([4, 1, 8, 28, 28]), torch.Size([1, 8, 28, 28]))
     """
 
     def __init__(
@@ -77,15 +84,13 @@ class TRMNIST(Dataset):
         chunk: int = 128,
     ) -> None:
         images, labels = mnist(split, folder)
-        clips = _whole("clips", CLIPS[split] if clips is None else clips, least=1)
-        seed = _whole("seed", seed, least=0)
-        frames = _whole("frames", frames, least=1)
-        size = _whole("size", size, least=1)
-        digits = _whole("digits", digits, least=1)
-        chunk = _whole("chunk", chunk, least=1)
-        low, high = _speed_range(speed)
-        if not isinstance(rotation, Real) or not math.isfinite(rotation):
-            raise ValueError(f"rotation must be a finite number of degrees a frame, got {rotation!r}")
+        clips = whole("clips", CLIPS[split] if clips is None else clips)
+        seed = whole("seed", seed, 0)
+        frames, size, digits, chunk = (
+            whole(name, value) for name, value in (("frames", frames), ("size", size), ("digits", digits), ("chunk", chunk))
+        )
+        low, high = speed_range(speed)
+        rotation = number("rotation", rotation)
 
         # Two streams of their own, so that neither draw shifts the other when `clips` changes; the split is in the
         # seed, or test clip i would move just as training clip i.
@@ -99,7 +104,7 @@ class TRMNIST(Dataset):
         span = size - box[..., 2:]
         if span.min() < 0:
             raise ValueError(f"size {size} is smaller than a digit's ink, which needs {size - int(span.min())} pixels")
-        velocity = (low + (high - low) * chance[..., 2:3]) * _direction(chance[..., 3])
+        velocity = (low + (high - low) * chance[..., 2:3]) * direction(chance[..., 3])
         time = torch.arange(frames, dtype=torch.float64)
         start = chance[..., None, :2] * span[..., None, :]
         position = bounce(start, velocity[..., None, :], span[..., None, :], time[:, None])
@@ -127,7 +132,11 @@ class TRMNIST(Dataset):
 def ink_box(images: Tensor) -> Tensor:
     """The smallest box that holds the ink, all that is not 0, of images (n, H, W): (n, 4) int64.
 
-    A box is its top row, left column, height and width. Raises ValueError for an image without ink.
+    A box is its top row, left column, height and width.
+
+    Raises:
+        ValueError: for an image without ink.
+        TypeError: for images that are not uint8 (n, H, W).
     """
     _check_images(images)
     edges = []
@@ -152,29 +161,65 @@ def overhang(box: Tensor) -> Tensor:
     return (torch.hypot(height, width) - torch.minimum(height, width)) / 2
 
 
+def direction(chance: Tensor) -> Tensor:
+    """Unit vectors (row, column), (…, 2), of directions that are uniform if chance (…) is uniform in [0, 1)."""
+    turn = 2 * math.pi * chance
+    return torch.stack([turn.sin(), turn.cos()], -1)
+
+
+def speed_range(speed: tuple[float, float]) -> tuple[float, float]:
+    """A pair (lowest, highest) of speeds in pixels a frame as floats.
+
+    Raises:
+        ValueError: unless 0 ≤ lowest ≤ highest, both finite.
+    """
+    try:
+        low, high = speed
+    except (TypeError, ValueError):
+        raise ValueError(f"speed={speed!r}: give a pair (lowest, highest) in pixels a frame") from None
+    low = number("lowest of speed", low, 0)
+    return low, number("highest of speed", high, low)
+
+
 def bounce(start: Tensor, velocity: Tensor, span: Tensor, time: Tensor) -> Tensor:
     """Position at `time` of a point that starts in [0, span] and is mirrored at both ends. All four broadcast.
 
-    In closed form: unfold the mirrors, and the point moves straight on an axis of period 2·span; fold it back, and
-    its path is a triangle wave. Between bounces it moves at |velocity|. Where span is 0 it stays at 0. [ours]
+    In closed form: without mirrors the point moves straight, here on an axis of period 2·span; the mirrors turn the second
+    half of each period back, and its path is a triangle wave. Between bounces it moves at |velocity|. Where span is 0 it
+    stays at 0. [ours]
+
+    Raises:
+        ValueError: for a span below 0.
+
+    Example:
+        >>> bounce(torch.tensor(3.0), torch.tensor(2.0), torch.tensor(4.0), torch.arange(4))
+        tensor([3., 3., 1., 1.])
     """
     if (span < 0).any():
         raise ValueError(f"span must be at least 0, got {float(span.min())}: what moves is larger than its room")
     period = 2 * span
-    unfolded = torch.remainder(start + velocity * time, period)
+    straight = torch.remainder(start + velocity * time, period)
     # The remainder by 0 is nan, and a digit without room to move stands still.
-    return torch.where(period > 0, torch.minimum(unfolded, period - unfolded), 0)
+    return torch.where(period > 0, torch.minimum(straight, period - straight), 0)
 
 
 def render(images: Tensor, box: Tensor, position: Tensor, angle: Tensor, size: int) -> Tensor:
-    """Each digit on a dark frame of its own, once per time step: uint8 (n, T, size, size).
-
-    images: (n, H, W) uint8.
-    box: (n, 4), their `ink_box`; the digit turns about its centre.
-    position: (n, T, 2), where the corner of the upright box shall be; real-valued. Bilinear.
-    angle: (T,) degrees.
+    """Each digit on a dark frame of its own, once per time step.
 
     Upright and at its own place, `box[:, None, :2]`, a digit comes out as it went in, bit for bit.
+
+    Args:
+        images: (n, H, W) uint8.
+        box: (n, 4), their `ink_box`; the digit turns about its centre.
+        position: (n, T, 2), where the corner of the upright box shall be; real-valued. Bilinear.
+        angle: (T,) degrees.
+        size: side of the frame in pixels.
+
+    Returns:
+        uint8 (n, T, size, size).
+
+    Raises:
+        TypeError: for images that are not uint8 (n, H, W).
     """
     _check_images(images)
     (n, height, width), frames = images.shape, len(angle)
@@ -199,31 +244,6 @@ def render(images: Tensor, box: Tensor, position: Tensor, angle: Tensor, size: i
     grid = 2 * shared / extent + ((2 * own + 1) / extent - 1)
     sampled = grid_sample(images[:, None].double(), grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
     return sampled.round_().to(torch.uint8).view(n, frames, size, size)
-
-
-def _direction(chance: Tensor) -> Tensor:
-    turn = 2 * math.pi * chance
-    return torch.stack([turn.sin(), turn.cos()], -1)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
-
-
-def _speed_range(speed: tuple[float, float]) -> tuple[float, float]:
-    try:
-        low, high = map(float, speed)
-    except (TypeError, ValueError):
-        raise TypeError(f"speed must be a pair (lowest, highest) in pixels a frame, got {speed!r}") from None
-    if not 0 <= low <= high < math.inf:
-        raise ValueError(f"speed must be (lowest, highest) with 0 ≤ lowest ≤ highest, got {speed!r}")
-    return low, high
 
 
 def _check_images(images: Tensor) -> None:

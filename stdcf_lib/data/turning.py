@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from stdcf_lib.checks import whole
 from stdcf_lib.data.mnist import mnist
-from stdcf_lib.data.tr_mnist import _direction, _speed_range, _whole, bounce, ink_box, render
+from stdcf_lib.data.tr_mnist import bounce, direction, ink_box, render, speed_range
 
 CLIPS = {"train": 6_000, "test": 2_000}
 ROTATIONS = (-90, -45, 45, 90)
@@ -26,16 +27,19 @@ class TurningDigits(Dataset):
     Every fourth frame shows ±90° standing still and both of ±45° by turns upright and upside down: which way a digit
     turns is lost. At half the resolution a digit has a few pixels left. So neither view of a clip holds its label.
 
-    split: "train" or "test": which digits; the two also move differently.
-    clips: how many; None for 6,000 training and 2,000 test clips.
-    seed: same seed, same clips, bit for bit; and clip i does not depend on how many clips are asked for.
-    frames, size: length in frames and side of the frame in pixels.
-    digit_size: height and width in pixels of the square into which digits are shrunk, 20 as MNIST has them.
-    speed: (lowest, highest) in pixels a frame. Direction and place are uniform, and the digit bounces as in `TRMNIST`. The
-        first frame shows it upright.
-    folder: MNIST's idx files to take the digits from, see `mnist`.
+    Args:
+        split: "train" or "test": which digits; the two also move differently.
+        clips: how many; None for 6,000 training and 2,000 test clips.
+        seed: same seed, same clips, bit for bit; and clip i does not depend on how many clips are asked for.
+        frames, size: length in frames and side of the frame in pixels.
+        digit_size: height and width in pixels of the square into which digits are shrunk, 20 as MNIST has them; at least 4.
+        speed: (lowest, highest) in pixels a frame. Direction and place are uniform, and the digit bounces as in `TRMNIST`.
+            The first frame shows it upright.
+        folder: MNIST's idx files to take the digits from, see `mnist`.
 
-    Raises ValueError or TypeError for an argument that makes no clips, e.g. a size smaller than a digit's ink.
+    Raises:
+        ValueError: for an argument that makes no clips, e.g. a size smaller than a digit's ink, and as `mnist` does.
+        FileNotFoundError: as `mnist` does.
     """
 
     def __init__(
@@ -50,12 +54,10 @@ class TurningDigits(Dataset):
         folder: str | Path | None = None,
     ) -> None:
         images, labels = mnist(split, folder)
-        clips = _whole("clips", CLIPS[split] if clips is None else clips, least=1)
-        seed = _whole("seed", seed, least=0)
-        frames = _whole("frames", frames, least=1)
-        size = _whole("size", size, least=1)
-        digit_size = _whole("digit_size", digit_size, least=4)
-        low, high = _speed_range(speed)
+        clips = whole("clips", CLIPS[split] if clips is None else clips)
+        seed = whole("seed", seed, 0)
+        frames, size, digit_size = whole("frames", frames), whole("size", size), whole("digit_size", digit_size, 4)
+        low, high = speed_range(speed)
 
         order, motion = np.random.default_rng([seed, list(CLIPS).index(split)]).spawn(2)
         rounds = -(-clips // len(images))
@@ -70,7 +72,7 @@ class TurningDigits(Dataset):
         span = (size - box[:, 2:]).double()
         if span.min() < 0:
             raise ValueError(f"size {size} is smaller than a digit's ink, which needs {size - int(span.min())} pixels")
-        velocity = (low + (high - low) * chance[:, 2:3]) * _direction(chance[:, 3])
+        velocity = (low + (high - low) * chance[:, 2:3]) * direction(chance[:, 3])
         time = torch.arange(frames, dtype=torch.float64)
         position = bounce((chance[:, :2] * span)[:, None], velocity[:, None], span[:, None], time[:, None])
 

@@ -79,6 +79,7 @@ def _something(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage
         "views": arguments.views,
         "labels": root / "something-something-v1-labels.csv",
         "max_faulty": arguments.max_faulty,
+        "num_classes": PRESETS["something-v1"].classes,
     }
     lists = {part: _first(root, f"something-something-v1-{part}.csv", f"{part}.txt") for part in ("train", "validation")}
     train, test = (SomethingV1(file, root / "frames", part == "train", **options) for part, file in lists.items())
@@ -86,7 +87,8 @@ def _something(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage
 
 
 def _noise(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
-    return Noise(32, arguments.frames, arguments.size, 4), Noise(8, arguments.frames, arguments.size, 4)
+    shape = (arguments.frames, arguments.size, PRESETS["noise"].classes, arguments.seed)
+    return Noise("train", *shape), Noise("test", *shape)
 
 
 def _first(root: Path, *names: str) -> Path:

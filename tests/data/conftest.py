@@ -31,7 +31,7 @@ def numbers() -> Callable[[np.ndarray], list[int]]:
 
 @pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
-    """Writes `count` frames as MPEG-4 at 25 a second, or each at its own time (in periods) if times are given."""
+    """Writes `count` frames, as MPEG-4 if no other, at 25 a second, or each at its own time (in periods) if times are given."""
 
     def write(
         path: Path,
@@ -42,10 +42,13 @@ def write_video() -> Callable[..., Path]:
         width: int = 160,
         key_frames_every: int = 12,
         b_frames: int = 0,
+        codec: str = "mpeg4",
+        title: str = "",
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("mpeg4", rate=25)
+            container.metadata["title"] = title
+            stream = container.add_stream(codec, rate=25)
             stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 2_000_000
             stream.codec_context.gop_size, stream.codec_context.max_b_frames = key_frames_every, b_frames
             for number, time in enumerate(range(count) if times is None else times):

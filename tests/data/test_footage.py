@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from stdcf_lib.data import footage
-from stdcf_lib.data.footage import MEAN, STD, TooManyFaultyFiles, path_label_list
+from stdcf_lib.data.footage import FORGIVEN, MEAN, STD, TooManyFaultyFiles
 from stdcf_lib.data.kinetics import Kinetics, kinetics_csv
 from stdcf_lib.data.something import SomethingV1, something_csv
 from stdcf_lib.data.video import VideoError, decode, decode_jpegs, frame_count, jpeg_count
@@ -166,14 +166,56 @@ def test_a_replacement_does_not_depend_on_when_the_fault_was_met(videos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_too_many_faulty_files_stop_the_run_with_a_list(videos, workers):
+def test_too_many_faulty_files_stop_the_run_with_a_list(videos, monkeypatch, workers):
+    monkeypatch.setattr(footage, "FORGIVEN", 1)
     data = kinetics(videos, max_faulty=0.4)
     for i in (0, 2, 5):
         data.samples[i][0].write_bytes(b"")
-    with pytest.raises(TooManyFaultyFiles, match=r"3 of 6 files could not be read, more than max_faulty=0.4") as raised:
+    message = r"3 of 6 files could not be read, more than 1 and than max_faulty=0.4 of them"
+    with pytest.raises(TooManyFaultyFiles, match=message) as raised:
         for _ in range(3):
             list(DataLoader(data, batch_size=1, num_workers=workers))
     assert all(data.samples[i][0].name in str(raised.value) for i in (0, 2, 5))
+
+
+def test_a_few_faulty_files_stop_no_small_run(tmp_path, write_video):
+    """Of ten files the share allows none, and yet five may fail; the sixth is too many."""
+    for i in range(10):
+        write_video(tmp_path / f"{i}.mp4", 4, **WIDE)
+    (tmp_path / "list.txt").write_text("".join(f"{i}.mp4 0\n" for i in range(10)))
+    data = Kinetics(tmp_path / "list.txt", tmp_path, training=True, frames=2, stride=1, size=96)
+    for i in range(FORGIVEN):
+        data.samples[i][0].write_bytes(b"")
+        data[i]
+    assert len(data.faulty) == FORGIVEN == 5
+    data.samples[5][0].unlink()
+    with pytest.raises(TooManyFaultyFiles, match=r"6 of 10 files could not be read, more than 5 and than max_faulty=0\.02"):
+        for _ in range(9):
+            data[5]
+
+
+def test_a_share_counts_where_it_allows_more(videos, monkeypatch):
+    monkeypatch.setattr(footage, "FORGIVEN", 0)
+    data = kinetics(videos, max_faulty=0.5)
+    for i in range(3):
+        data.samples[i][0].unlink()
+        data[i]
+    data.samples[3][0].unlink()
+    with pytest.raises(TooManyFaultyFiles, match="4 of 6"):
+        data[3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "faults"), [(b"FMP4", b"\x01?!9", 1), (b"a title", b"\xff\xfe\xe9\x80te", 0)], ids=["codec", "title"]
+)
+def test_a_video_of_another_making_stops_no_run(videos, write_video, old, new, faults):
+    """An AVI of an unknown codec, and a title that is not in UTF-8: each stopped a whole run."""
+    data = kinetics(videos, max_faulty=0)
+    raw = write_video(videos / "other.avi", 40, title="a title").read_bytes()
+    assert old in raw
+    data.samples[3][0].write_bytes(raw.replace(old, new))
+    clip, _ = data[3]
+    assert clip.std() > 0.1 and len(data.faulty) == faults
 
 
 def test_workers_share_what_they_have_met(videos):
@@ -194,43 +236,36 @@ def test_missing_videos_are_named_and_the_rest_will_do(videos, caplog):
         kinetics(videos)
 
 
-# Lists
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("label,youtube_id\nyoga,x\n", "has no column time_end, time_start"),
-        ("label,youtube_id,time_start,time_end\nyoga,x,one,2\n", "line 2 of .* has no whole seconds"),
-        ("label,youtube_id,time_start,time_end\nyoga,x,1,2\nchess,x,1,2\n", "line 3 of .* has the label 'chess'"),
-    ],
-)
-def test_a_csv_that_cannot_be_read_is_refused(tmp_path, text, message):
-    (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        kinetics_csv(tmp_path / "list.csv", tmp_path, ["yoga"])
-
-
-def test_a_list_of_paths_may_hold_spaces_and_no_nonsense(tmp_path):
-    (tmp_path / "list.txt").write_text("\ufeffa b/c d.mp4 12\r\n\r\ne.mp4 0\r\n", encoding="utf-8")
-    assert path_label_list(tmp_path / "list.txt", tmp_path) == [(tmp_path / "a b/c d.mp4", 12), (tmp_path / "e.mp4", 0)]
-    (tmp_path / "list.txt").write_text("a.mp4 1\nb.mp4 x\n")
-    with pytest.raises(ValueError, match=r"line 2 of .* is 'b\.mp4 x'"):
-        path_label_list(tmp_path / "list.txt", tmp_path)
+# Arguments and lists
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stride": 0}, "stride must be"),
-        ({"frames": 0}, "frames must be"),
-        ({"views": (1, 2)}, "with 1 or 3 crops"),
-        ({"max_faulty": 2}, "max_faulty must be a share"),
+        ({"stride": 0}, "stride=0: give an integer of at least 1"),
+        ({"frames": 0}, "frames=0: give an integer of at least 1"),
+        ({"size": 2.5}, r"size=2\.5: give an integer"),
+        ({"views": (1, 2)}, "crops of views=2: choose 1 or 3"),
+        ({"views": 3}, r"views=3: give 2 integers of at least 1 \(clips, crops\)"),
+        ({"max_faulty": 2}, "max_faulty=2: give a finite number of at least 0 and of at most 1"),
+        ({"num_classes": 1}, r"num_classes=1: 2 labels are in .*train\.csv"),
+        ({"num_classes": 1, "classes": ["yoga, slow", "air drumming"]}, "num_classes=1: 2 labels are given"),
+        ({"num_classes": 1, "annotation": "train.txt"}, "line 2 of .*train.txt has the class 1; 1 classes are numbered"),
     ],
 )
 def test_arguments_out_of_range_are_refused(videos, options, message):
     with pytest.raises(ValueError, match=message):
         kinetics(videos, **options)
+
+
+def test_numpy_integers_will_do(videos):
+    one = kinetics(videos, frames=np.int64(4), stride=np.int32(2), size=np.int64(96), num_classes=np.int64(2))
+    torch.manual_seed(0)
+    clip, _ = one[0]
+    torch.manual_seed(0)
+    assert torch.equal(clip, kinetics(videos)[0][0])
+    with pytest.raises(ValueError, match="frames=0: give an integer"):
+        one.reduced(0, 96)
 
 
 def test_the_official_kinetics_list_is_read(user_data):
@@ -329,17 +364,6 @@ def test_a_damaged_frame_is_a_fault_by_name(gestures):
     Image.new("RGB", (90, 100)).save(path)
     with pytest.raises(VideoError, match="another size"):
         decode_jpegs(path.parent, [14, 15])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("7\n", "line 1 of .* is '7'; a row is id;label"), ("7;Nothing\n", "line 1 .* label 'Nothing'")]
-)
-def test_a_list_of_gestures_that_cannot_be_read_is_refused(gestures, text, message):
-    (gestures / "bad.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        something_csv(gestures / "bad.csv", gestures, gestures / "labels.csv")
-    with pytest.raises(ValueError, match=r"labels=None: give something-something-v1-labels\.csv"):
-        something_csv(gestures / "train.csv", gestures, None)
 
 
 def test_the_official_labels_are_read(user_data, tmp_path):

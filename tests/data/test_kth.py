@@ -100,6 +100,8 @@ def test_row_that_lost_a_digit_is_mended(tmp_path):
         ("person1_boxing_d1 frames 1-95", "names 'person1_boxing_d1'"),
         ("person01_hopping_d1 frames 1-95", "names 'person01_hopping_d1'"),
         ("person02_boxing_d1 frames 1-95", "line 2 of .* lists person02_boxing_d1 again"),
+        (f"person01_boxing_d1 frames 1-{'9' * 5000}", "line 2 of .* a row is like"),
+        ("person01_boxing_d1 frames 1-٩٥", "line 2 of .* a row is like"),
     ],
 )
 def test_faulty_row_is_named(tmp_path, row, message):
@@ -231,12 +233,13 @@ def test_part_of_kth_says_what_it_lacks(folder, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "val"}, "split must be one of train, validation, test, or None"),
-        ({"on_bad": "ignore"}, 'on_bad must be "raise" or "skip"'),
-        ({"frames": 0}, "frames must be at least 1, got 0"),
-        ({"stride": 0}, "stride must be at least 1, got 0"),
-        ({"size": (240, 320)}, "size must be"),
-        ({"size": (60,)}, "size must be"),
+        ({"split": "val"}, "split='val': choose 'train', 'validation', 'test' or None"),
+        ({"on_bad": "ignore"}, "on_bad='ignore': choose 'raise' or 'skip'"),
+        ({"frames": 0}, "frames=0: give an integer of at least 1"),
+        ({"stride": 1.5}, r"stride=1\.5: give an integer of at least 1"),
+        ({"size": (121, 160)}, "height of size=121: give an integer from 1 to 120"),
+        ({"size": (60, 161)}, "width of size=161: give an integer from 1 to 160"),
+        ({"size": (60,)}, r"size=\(60,\): give 2 integers of at least 1 \(height, width\)"),
         ({"frames": 61, "stride": 1}, "a window of 61 frames does not fit in a clip of 60"),
     ],
 )

@@ -86,7 +86,7 @@ def test_gzip_is_told_by_content(tmp_path, digits):
 
 
 def test_unknown_split_is_refused():
-    with pytest.raises(ValueError, match='split must be "train" or "test", got \'validation\''):
+    with pytest.raises(ValueError, match="split='validation': choose 'train' or 'test'"):
         mnist("validation")
 
 

@@ -1,13 +1,15 @@
 """Videos: every frame is the right one however it is reached, and a faulty file is refused by name."""
 
+import random
 import wave
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from stdcf_lib.data import video
-from stdcf_lib.data.video import VideoError, decode, decode_gray
+from stdcf_lib.data.video import VideoError, decode, decode_gray, decode_jpegs, frame_count
 
 REAL = {
     "R6llTwEh07w.mp4": (303, 256, 340),
@@ -82,10 +84,10 @@ def test_short_side_is_resized_and_the_aspect_kept(tmp_path, write_video):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start": -1}, "start must be at least 0, got -1"),
-        ({"frames": 0}, "frames must be at least 1, got 0"),
-        ({"stride": 0}, "stride must be at least 1, got 0"),
-        ({"short_side": 0}, "short_side must be at least 1, got 0"),
+        ({"start": -1}, "start=-1: give an integer of at least 0"),
+        ({"frames": 0}, "frames=0: give an integer of at least 1"),
+        ({"stride": 1.5}, "stride=1.5: give an integer of at least 1"),
+        ({"short_side": 0}, "short_side=0: give an integer of at least 1"),
     ],
 )
 def test_argument_out_of_range_is_refused(tmp_path, arguments, message):
@@ -187,6 +189,170 @@ def test_missing_file_is_named(tmp_path):
         decode_gray(tmp_path / "absent.mp4")
     with pytest.raises(IsADirectoryError):
         decode(tmp_path)
+
+
+# Whatever the bytes are
+
+WRITTEN = {"clip.avi": "mpeg4", "clip.mp4": "mpeg4", "clip.mov": "mpeg4", "clip.mkv": "mpeg4", "clip.webm": "libvpx"}
+
+
+@pytest.fixture
+def written(tmp_path, write_video):
+    """Writes the video of a name from WRITTEN, 24 frames of 64 × 80 pixels."""
+
+    def write(name):
+        if WRITTEN[name] not in av.codecs_available:
+            pytest.skip(f"this FFmpeg has no encoder {WRITTEN[name]}")
+        return write_video(tmp_path / name, 24, height=64, width=80, codec=WRITTEN[name], title="a title of it")
+
+    return write
+
+
+def replaced(path, old, new):
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("read", [decode, decode_gray, frame_count])
+def test_unknown_codec_is_named(written, read):
+    path = replaced(written("clip.avi"), b"FMP4", b"\x01?!9")
+    with pytest.raises(VideoError, match=r"clip\.avi .* codec that cannot be decoded"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_titles_may_be_in_any_encoding(written, numbers, name):
+    path = replaced(written(name), b"a title of it", b"\xff\xfe title \xe9\xb0\x80!")
+    assert numbers(decode_gray(path)) == list(range(24)) == numbers(decode(path)[..., 0])
+    assert frame_count(path) == 24
+
+
+def test_frames_without_width_are_refused(written):
+    """Neither the track (0xB0 and 0xBA are width and height) nor the codec's own header (0x63A2) says how large they are."""
+    path = replaced(written("clip.mkv"), b"\xb0\x81\x50\xba\x81\x40", b"\xec\x84\0\0\0\0")
+    with pytest.raises(VideoError, match=r"clip\.mkv is damaged: its frames are 0 × 0 pixels"):
+        decode(replaced(path, b"\x63\xa2", b"\x63\xca"), short_side=32)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_larger_frames_than_will_do_are_not_even_decoded(written, monkeypatch, name):
+    path = written(name)
+    monkeypatch.setattr(video, "MOST_PIXELS", (64 + 160) * (80 + 160))
+    assert len(decode(path)) == len(decode_gray(path)) == 24
+    monkeypatch.setattr(video, "MOST_PIXELS", 64 * 80 - 1)
+    for read in (decode, decode_gray):
+        with pytest.raises(VideoError, match=name):
+            read(path)
+
+
+def test_frames_are_not_made_larger_than_will_do(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "narrow.mp4", 2, height=640, width=20)
+    with pytest.raises(VideoError, match=r"narrow\.mp4 has frames of 2000 × 64000 pixels as asked for; at most 36,000,000"):
+        decode(path, short_side=2000)
+    (tmp_path / "jpegs").mkdir()
+    Image.new("RGB", (1, 9000)).save(tmp_path / "jpegs" / "00001.jpg")
+    with pytest.raises(VideoError, match=r"00001\.jpg has frames of 256 × 2304000 pixels"):
+        decode_jpegs(tmp_path / "jpegs", [0], 256)
+    assert decode_jpegs(tmp_path / "jpegs", [0], 2).shape == (1, 18000, 2, 3)
+    monkeypatch.setattr(video, "MOST_BYTES", 20 * 640 * 3)
+    assert decode(path, 1).shape == (1, 640, 20, 3) and decode_gray(path).shape == (2, 640, 20)
+    with pytest.raises(VideoError, match=r"narrow\.mp4 needs more than 38,400 bytes when decoded; ask for fewer frames"):
+        decode(path)
+
+
+def test_a_gray_video_does_not_change_its_size(tmp_path, write_video):
+    """A film that goes on with the frames of a smaller one."""
+    paths = [write_video(tmp_path / f"{width}.avi", 3, width=width) for width in (160, 80)]
+    with av.open(str(tmp_path / "film.avi"), "w") as film, av.open(str(paths[0])) as large, av.open(str(paths[1])) as small:
+        stream = film.add_stream_from_template(large.streams.video[0])
+        for number, packet in enumerate(packet for part in (large, small) for packet in part.demux(video=0) if packet.size):
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            film.mux(packet)
+    with pytest.raises(VideoError, match=r"film\.avi has a frame of another size, \(120, 80\), than the first, \(120, 160\)"):
+        decode_gray(tmp_path / "film.avi")
+    assert decode(tmp_path / "film.avi").shape == (6, 120, 160, 3)  # colour frames are resized anyway
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm"])
+def test_matroska_that_ends_early_is_truncated(written, name):
+    path = written(name)
+    raw = path.read_bytes()
+    for part in range(1, 24):
+        path.write_bytes(raw[: len(raw) * part // 24])
+        for read in (decode_gray, decode, lambda path: decode(path, 12, 12, hold=True)):
+            with pytest.raises(VideoError, match=name):
+                read(path)
+    path.write_bytes(raw[:-1])
+    with pytest.raises(VideoError, match=rf"{name} is truncated: it lacks 1 bytes at its end"):
+        decode_gray(path)
+
+
+def test_matroska_of_open_length_is_read_as_far_as_it_goes(written, numbers):
+    path = written("clip.mkv")
+    raw = path.read_bytes()
+    size = raw.index(b"\x18\x53\x80\x67") + 4
+    assert raw[size] == 1  # eight bytes, seven of which count
+    path.write_bytes(raw[:size] + b"\x01" + 7 * b"\xff" + raw[size + 8 : -len(raw) // 3])
+    shown = numbers(decode_gray(path))
+    assert 2 < len(shown) < 24 and shown == list(range(len(shown)))
+
+
+def mutated(raw, draw):
+    """The file with one to four faults of the kinds that disks, networks and careless programs make."""
+    raw = bytearray(raw)
+    for _ in range(draw.choice([1, 1, 2, 4])):
+        at = draw.randrange(min(len(raw), draw.choice([64, 1000, 4000, len(raw)])))  # headers more often than the rest
+        match draw.randrange(6):
+            case 0:
+                raw[at] ^= 1 << draw.randrange(8)
+            case 1:
+                raw = raw[: at + 1]
+            case 2:
+                length = draw.choice([4, 16, 256])
+                raw[at : at + length] = bytes(len(raw[at : at + length]))
+            case 3:
+                number = draw.choice([0, 1, 2**31, 2**32 - 1, 100_000]).to_bytes(4, draw.choice(["big", "little"]))
+                raw[at : at + 4] = number
+            case 4:
+                raw[at : at + 4] = draw.randbytes(4)
+            case _:
+                del raw[at : at + draw.randrange(1, 9)]
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_whatever_the_bytes_are_only_a_video_error_comes(written, name):
+    path = written(name)
+    raw, draw = path.read_bytes(), random.Random(name)
+    refused = 0
+    for _ in range(80):
+        path.write_bytes(mutated(raw, draw))
+        for read in (decode_gray, frame_count, lambda path: decode(path, draw.randrange(30), 3, 2, 32, hold=True)):
+            try:
+                read(path)
+            except VideoError as error:
+                assert name in str(error)
+                refused += 1
+    assert 40 < refused < 3 * 80
+
+
+def test_whatever_the_bytes_are_only_a_video_error_comes_from_jpegs(tmp_path):
+    path, draw = tmp_path / "00001.jpg", random.Random(0)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+    raw, refused = path.read_bytes(), 0
+    for _ in range(300):
+        path.write_bytes(mutated(raw, draw))
+        try:
+            decode_jpegs(tmp_path, [0], 32)
+        except VideoError as error:
+            assert path.name in str(error)
+            refused += 1
+    assert 40 < refused < 300
+
+
+# Real files
 
 
 @pytest.mark.parametrize("name", REAL)

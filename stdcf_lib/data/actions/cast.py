@@ -209,7 +209,8 @@ def _texture(rng: np.random.Generator, grain: tuple[float, float]) -> ndarray:
 def _resize(image: ndarray, size: tuple[int, int]) -> ndarray:
     """Area means, bilinear between them."""
     factor = HEIGHT / size[0], WIDTH / size[1]
-    means = uniform_filter(image, [max(1, round(f)) for f in factor]) if max(factor) > 1 else image
+    sides = [max(1, round(f)) for f in factor]
+    means = uniform_filter(image, sides) if max(factor) > 1 else image  # pyright: ignore[reportArgumentType]
     row = (np.arange(size[0]) + 0.5) * factor[0] - 0.5
     column = (np.arange(size[1]) + 0.5) * factor[1] - 0.5
     return sample(means, row[:, None] + 0 * column, column + 0 * row[:, None])

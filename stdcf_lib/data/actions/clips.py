@@ -1,9 +1,7 @@
 """Rendered clips of the six KTH actions: `render` draws one, `Actions` is a data set of them."""
 
 import math
-import operator
 from collections.abc import Sequence
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stdcf_lib.checks import choice, number, whole, wholes
 from stdcf_lib.data.actions.cast import (
     FOCAL,
     HEIGHT,
@@ -46,15 +45,19 @@ class Actions(Dataset):
     Indexing gives a clip as the networks take it: float32 (1, frames, height, width) in [0, 1]. `.action`, the place in
     ACTIONS, `.subject`, `.scenario` and `.repetition` are int64 (n,). Frames, stride and size are those of `KTH`.
 
-    split: "train", "validation" or "test", KTH's official split by subject; None for all 25 subjects.
-    frames, stride: a clip shows every stride-th of the frames that KTH's camera would take, 25 a second; `frames` of them.
-    tempo: 2 for half speed, any positive number, see `render`.
-    size: (height, width) of a frame, which are drawn at that size.
-    start: motion time of the first frame in seconds; None puts the middle of the clip into the middle of the action.
-    actions, scenarios, repetitions: which to render; leaving some out leaves the others as they are.
-    seed: same seed, same clips, bit for bit, whatever the thread count; a clip does not depend on which others there are.
+    Args:
+        split: "train", "validation" or "test", KTH's official split by subject; None for all 25 subjects.
+        frames, stride: a clip shows every stride-th of the frames that KTH's camera would take, 25 a second; `frames` of
+            them.
+        tempo: 2 for half speed, any positive number, see `render`.
+        size: (height, width) of a frame, which are drawn at that size.
+        start: motion time of the first frame in seconds; None puts the middle of the clip into the middle of the action.
+        actions, scenarios, repetitions: which to render; leaving some out leaves the others as they are.
+        seed: same seed, same clips, bit for bit, whatever the thread count; a clip does not depend on which others there
+            are.
 
-    Raises ValueError or TypeError for an argument that makes no clips.
+    Raises:
+        ValueError: for an argument that makes no clips.
     """
 
     def __init__(
@@ -70,14 +73,14 @@ class Actions(Dataset):
         repetitions: Sequence[int] = REPETITIONS,
         seed: int = 0,
     ) -> None:
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, or None for all subjects, got {split!r}")
+        choice("split", split, (*SPLITS, None))
         subjects = SUBJECTS if split is None else SPLITS[split]
-        parts = [(a, p, d, r) for p in subjects for d in scenarios for a in actions for r in repetitions]
-        for name, chosen in (("actions", actions), ("scenarios", scenarios), ("repetitions", repetitions)):
-            if isinstance(chosen, str) or not len(chosen):
-                raise ValueError(f"{name} must be a list with at least one, got {chosen!r}")
-        fps = FPS / _whole("stride", stride, least=1)
+        scenarios, repetitions = wholes("scenarios", scenarios), wholes("repetitions", repetitions)
+        named = [choice("actions", action, ACTIONS) for action in actions]
+        if not named:
+            raise ValueError(f"actions={actions!r}: name at least one of {', '.join(ACTIONS)}")
+        parts = [(a, p, d, r) for p in subjects for d in scenarios for a in named for r in repetitions]
+        fps = FPS / whole("stride", stride)
         rendered = [render(*part, frames, tempo, seed, start, fps, size) for part in parts]
         self.clips = torch.from_numpy(np.stack(rendered))[:, None]
         self.action = torch.tensor([ACTIONS.index(part[0]) for part in parts])
@@ -95,8 +98,18 @@ def duration(action: str, subject: int, scenario: int, repetition: int, seed: in
 
     A gait's: from `LEAD` seconds before its actor comes in sight to as long after he left. Of the actions on the spot, which
     go on for ever, four periods.
+
+    Args:
+        action, subject, scenario, repetition, seed: as for `render`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+        >>> round(duration("walking", 3, 2, 1), 2)
+        6.12
     """
-    _check(action, subject, scenario, repetition, seed)
+    action, subject, scenario, repetition, seed = _checked(action, subject, scenario, repetition, seed)
     return _duration(draw_take(seed, action, subject, scenario, repetition))
 
 
@@ -112,32 +125,37 @@ def render(
     fps: float = FPS,
     size: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> ndarray:
-    """A clip, uint8 (frames, height, width), of a subject (1 to 25) doing an action in a scenario (1 to 4).
-
-    tempo: frame k shows the action at the motion time start + k / (fps · tempo) seconds: at tempo 2 it takes twice as long.
-        Everything that moves, the sensor's noise included, is a function of that time rounded to a microsecond, so that
-        equal times are equal frames: frame 2k at tempo 2 is frame k at tempo 1, bit for bit.
-    start: motion time of the first frame; None for the clip whose middle is the middle of the action.
-    size: rows and columns; the picture is drawn at that size, not scaled down from KTH's 120 × 160.
-    seed: same seed, same clips; another seed is another cast of 25, in other places.
+    """A clip of a subject doing an action in a scenario.
 
     Scenarios as KTH's: 1 outdoors, 2 with a changing scale (gaits cross at a slant, else the camera zooms), 3 in other clothes,
     4 indoors. Walking, jogging and running cross the frame, repetitions in alternating directions; how they move was
     measured on recorded people. Boxing, hand clapping and hand waving are modelled after real clips, see `motion`.
 
-    Raises ValueError or TypeError for an argument out of its range.
+    Args:
+        action: one of ACTIONS.
+        subject, scenario, repetition: 1 to 25, 1 to 4, 1 to 4.
+        frames: how many.
+        tempo: frame k shows the action at the motion time start + k / (fps · tempo) seconds: at tempo 2 it takes twice as
+            long. Everything that moves, the sensor's noise included, is a function of that time rounded to a microsecond,
+            so that equal times are equal frames: frame 2k at tempo 2 is frame k at tempo 1, bit for bit.
+        seed: same seed, same clips; another seed is another cast of 25, in other places.
+        start: motion time of the first frame; None for the clip whose middle is the middle of the action.
+        fps: frames a second.
+        size: rows and columns, 3 : 4; the picture is drawn at that size, not scaled down from KTH's 120 × 160.
+
+    Returns:
+        uint8 (frames, height, width).
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
-    _check(action, subject, scenario, repetition, seed)
-    frames = _whole("frames", frames, least=1)
-    tempo, fps = _positive("tempo", tempo), _positive("fps", fps)
-    if start is not None and not (isinstance(start, Real) and math.isfinite(start)):
-        raise ValueError(f"start must be a finite number of seconds or None, got {start!r}")
-    try:
-        height, width = map(operator.index, size)
-    except (TypeError, ValueError):
-        raise TypeError(f"size must be a pair (rows, columns) of whole numbers, got {size!r}") from None
+    action, subject, scenario, repetition, seed = _checked(action, subject, scenario, repetition, seed)
+    frames = whole("frames", frames)
+    tempo, fps = number("tempo", tempo, above=0), number("fps", fps, above=0)
+    start = None if start is None else number("start", start)
+    height, width = wholes("size", size, 2, meaning="(rows, columns)")
     if height * WIDTH != width * HEIGHT or height < 12:
-        raise ValueError(f"size must be 3 : 4 with at least 12 rows, such as (120, 160) or (60, 80), got {size}")
+        raise ValueError(f"size={size!r}: give 3 : 4 with at least 12 rows, such as (120, 160) or (60, 80)")
 
     who = draw_subject(seed, subject, other_clothes=scenario == 3)
     where = draw_scene(seed, subject, scenario, (height, width))
@@ -248,7 +266,7 @@ class _Limbs(NamedTuple):
 
 def _limbs(who: Subject, joints: ndarray, heading: float) -> _Limbs:
     """The body around joints (F, 17, 3)."""
-    at = dict(zip(JOINTS, np.moveaxis(joints, -2, 0), strict=True))
+    at: dict[str, ndarray] = dict(zip(JOINTS, np.moveaxis(joints, -2, 0), strict=True))
     ahead = np.array([math.cos(heading), math.sin(heading), 0])
     crown = at["head"] - at["neck"]
     made = []
@@ -288,30 +306,11 @@ def _limbs(who: Subject, joints: ndarray, heading: float) -> _Limbs:
     return _Limbs(np.stack(starts, 1), np.stack(ends, 1), np.array(radius), np.array(gray), np.array(nearer))
 
 
-def _check(action: str, subject: int, scenario: int, repetition: int, seed: int) -> None:
-    if action not in ACTIONS:
-        raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}")
-    for name, value, allowed in (
-        ("subject", subject, SUBJECTS),
-        ("scenario", scenario, SCENARIOS),
-        ("repetition", repetition, REPETITIONS),
-    ):
-        if _whole(name, value, least=1) > allowed[-1]:
-            raise ValueError(f"{name} must be 1 to {allowed[-1]}, got {value}")
-    _whole("seed", seed, least=0)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if not isinstance(value, Real) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-    return float(value)
+def _checked(action: str, subject: int, scenario: int, repetition: int, seed: int) -> tuple[str, int, int, int, int]:
+    return (
+        choice("action", action, ACTIONS),
+        whole("subject", subject, 1, SUBJECTS[-1]),
+        whole("scenario", scenario, 1, SCENARIOS[-1]),
+        whole("repetition", repetition, 1, REPETITIONS[-1]),
+        whole("seed", seed, 0),
+    )

@@ -41,7 +41,7 @@ def read_takes(folder: str | Path) -> dict[str, tuple[str, float, ndarray]]:
 
 def channels(joints: ndarray) -> tuple[dict[str, ndarray], dict[str, ndarray]]:
     """The channels of `motion` read off joints (frames, 17, 3): left and right, each name (frames,)."""
-    at = dict(zip(JOINTS, np.moveaxis(joints, -2, 0), strict=True))
+    at: dict[str, ndarray] = dict(zip(JOINTS, np.moveaxis(joints, -2, 0), strict=True))
 
     def lean(limb: ndarray) -> ndarray:
         return np.arctan2(limb[:, 0], limb[:, 2])
@@ -83,7 +83,8 @@ def fit(joints: ndarray, fps: float = 30.0) -> tuple[ndarray, float, float]:
         return _fit(left, right, 2 * math.pi * time / period)[1]
 
     near = min(PERIODS, key=miss)
-    period = float(minimize_scalar(miss, bounds=(near - 0.02, near + 0.02), method="bounded").x)
+    found = minimize_scalar(miss, bounds=(near - 0.02, near + 0.02), method="bounded")
+    period = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
     coefficients, _ = _fit(left, right, 2 * math.pi * time / period)
     a, b = coefficients[CHANNELS.index("thigh_theta"), 1:3]
     shift = math.atan2(b, a)

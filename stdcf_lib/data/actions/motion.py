@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from stdcf_lib.checks import choice, number
 from stdcf_lib.data.kth_protocol import ACTIONS
 
 ASSET = Path(__file__).with_name("gaits.json")
@@ -125,15 +126,17 @@ def gait(action: str, speed: float, style: ndarray | None = None) -> Motion:
     Series and period are lines in the speed, fitted to the takes by least squares: one line for walking, one for jogging and
     running together, which the takes show to be one way of moving at two speeds.
 
-    style: one weight per take of that fit (`styles(action)` of them), adding so much of what the take has beyond the line.
+    Args:
+        action: one of GAITS.
+        speed: in m/s, 0.7 to 2 for walking, 1.7 to 4.5 for jogging and running: the takes say nothing beyond.
+        style: one weight per take of that fit (`styles(action)` of them), adding so much of what the take has beyond the
+            line.
 
-    Raises ValueError for another action, and for a speed far from those of the takes.
+    Raises:
+        ValueError: for another action, and for a speed far from those of the takes.
     """
-    if action not in GAITS:
-        raise ValueError(f"action must be one of {', '.join(GAITS)}, got {action!r}")
-    slowest, fastest = (0.7, 2.0) if action == "walking" else (1.7, 4.5)
-    if not slowest <= speed <= fastest:
-        raise ValueError(f"speed must be {slowest} to {fastest} m/s for {action}, got {speed}: the takes say nothing beyond")
+    choice("action", action, GAITS)
+    speed = number("speed", speed, *((0.7, 2.0) if action == "walking" else (1.7, 4.5)))
     mean_speed, line, residuals = _fitted(action == "walking")
     found = line[0] + (speed - mean_speed) * line[1]
     if style is not None:
@@ -159,10 +162,15 @@ def _fitted(walking: bool) -> tuple[float, ndarray, ndarray]:
 def modelled(action: str, period: float, reach: float = 0.5, lift: float = 0.5, lag: float = 0.5) -> Motion:
     """Boxing, hand clapping or hand waving [ours]: arms that swing between two poses, with one period.
 
-    reach, lift, lag: in [0, 1], personal traits: how far the arms go, how high, and how round their path is.
+    Args:
+        action: "boxing", "handclapping" or "handwaving".
+        period: in seconds.
+        reach, lift, lag: in [0, 1], personal traits: how far the arms go, how high, and how round their path is.
+
+    Raises:
+        ValueError: for another action.
     """
-    if action not in ACTIONS or action in GAITS:
-        raise ValueError(f"action must be one of boxing, handclapping, handwaving, got {action!r}")
+    choice("action", action, (name for name in ACTIONS if name not in GAITS))
     degrees = {name: np.zeros(1 + 2 * HARMONICS) for name in CHANNELS}
 
     def swing(name: str, low: float, high: float, late: float = 0.0) -> None:

@@ -28,10 +28,13 @@ class Capsules(NamedTuple):
 def paint(canvas: ndarray, capsules: Capsules, gray: ndarray, depth: ndarray, light: ndarray, softness: ndarray) -> None:
     """Paint shaded capsules over canvas (F, H, W), in place; the far ones first.
 
-    gray: (n,) gray level of each capsule in full light.
-    depth: (F, n), larger is farther.
-    light: (2,) where the light comes from, (up, right); its length is how strongly it shades, 0 for not at all.
-    softness: (F, n), width of each one's edge in pixels.
+    Args:
+        canvas: float32.
+        capsules: n of them in each frame.
+        gray: (n,) gray level of each capsule in full light.
+        depth: (F, n), larger is farther.
+        light: (2,) where the light comes from, (up, right); its length is how strongly it shades, 0 for not at all.
+        softness: (F, n), width of each one's edge in pixels.
     """
     order = np.argsort(-depth, axis=1, kind="stable")
     ordered = capsules.of(order)
