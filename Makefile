@@ -16,12 +16,13 @@ lab: $(READY) ## open the notebooks in JupyterLab, at the first
 	$(BIN)/jupyter lab notebooks/01_capacity.ipynb
 
 test: $(READY) ## run every test, then every notebook against its stored outputs
-	$(BIN)/pytest
-	$(BIN)/pytest --nbval notebooks/
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov stdcf_lib --cov-report term:skip-covered
+	$(BIN)/pytest --numprocesses auto --dist loadfile --nbval notebooks/
 
-lint: $(READY) ## check style and format, notebooks included
+lint: $(READY) ## check style, format and types, notebooks included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 notebooks: $(READY) ## execute all notebooks in order and store their outputs
 	$(BIN)/python notebooks/store.py
@@ -34,9 +35,7 @@ figures: $(READY) ## redraw all figures into figures/
 runs: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 runs: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 runs: $(READY) ## train again everything kept in runs/ (resumes where it was stopped)
-	$(BIN)/python -m stdcf_lib.experiments.reconstruction
-	$(BIN)/python -m stdcf_lib.experiments.tempo
-	$(BIN)/python -m stdcf_lib.experiments.turning
+	$(BIN)/python -m stdcf_lib.experiments
 
 bench: $(READY) ## measure speed and memory against peers
 	$(BIN)/python -m benchmarks

@@ -61,6 +61,7 @@ def _kinetics(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage 
         "views": arguments.views,
         "classes": names.read_text(encoding="utf-8").splitlines() if names.exists() else None,
         "max_faulty": arguments.max_faulty,
+        "num_classes": PRESETS["kinetics400"].classes,
     }
     train, test = (
         Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
