@@ -32,7 +32,8 @@ CONTAINERS = "avi,mov,matroska"
 MOST_PIXELS = 36_000_000
 """Of one frame, as stored (with the margins that FFmpeg adds) and as returned: 8K, 7680 × 4320, passes. [ours]"""
 MOST_BYTES = 2**32
-"""Of all frames that one call returns: 4 GiB, eleven minutes of 256 × 340 pixels at 25 frames a second. [ours]"""
+"""Of all frames that one call returns: 4 GiB, eleven minutes of 256 × 340 pixels at 25 frames a second. [ours]
+While they are put together, twice as much is held."""
 
 
 class VideoError(ValueError):
@@ -101,7 +102,8 @@ def decode(
         width, height = video.stream.codec_context.width, video.stream.codec_context.height
         width, height = _scaled(path, width, height, short_side)
         look = {"width": width, "height": height, "format": "rgb24", "interpolation": "BILINEAR"}
-        return _stacked(path, (frame.to_ndarray(**look) for frame in _chosen(video, start, frames, stride, hold)))
+        chosen = _chosen(video, start, frames, stride, hold, most=MOST_BYTES // (3 * width * height))
+        return _stacked(path, (frame.to_ndarray(**look) for frame in chosen))
 
 
 def frame_count(path: str | Path) -> int:
@@ -177,8 +179,12 @@ def _stacked(path: str | Path, frames: Iterable[np.ndarray]) -> np.ndarray:
         if frame.shape != found[0].shape:
             raise VideoError(f"{path} has a frame of another size, {frame.shape[:2]}, than the first, {found[0].shape[:2]}")
         if frame.nbytes * len(found) > MOST_BYTES:
-            raise VideoError(f"{path} needs more than {MOST_BYTES:,} bytes when decoded; ask for fewer frames, or smaller ones")
+            raise _too_large(path)
     return np.stack(found)
+
+
+def _too_large(path: str | Path) -> VideoError:
+    return VideoError(f"{path} needs more than {MOST_BYTES:,} bytes when decoded; ask for fewer frames, or smaller ones")
 
 
 def _scaled(path: str | Path, width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -251,10 +257,13 @@ def _length(file: BinaryIO, name: bytes) -> int | None:
     return None if size == 2 ** (7 * more + 7) - 1 else size
 
 
-def _chosen(video: _Opened, start: int, frames: int | None, stride: int, hold: bool) -> Iterator[av.VideoFrame]:
-    """The frames that `decode` is asked for."""
+def _chosen(video: _Opened, start: int, frames: int | None, stride: int, hold: bool, most: int) -> Iterator[av.VideoFrame]:
+    """The frames that `decode` is asked for, if they are not more than `most`."""
     count, last, shown = 0, -1, None
     for last, frame in _numbered(video, start):
+        # Told at once: a damaged time stamp far ahead would be filled with millions of copies of one frame.
+        if ((last - start) // stride + 1 if frames is None else frames) > most:
+            raise _too_large(video.path)
         # More than one falls due at once where a frame stays on show for longer than a period.
         while (due := start + stride * count) <= last and count != frames:
             yield frame if due == last or shown is None else shown

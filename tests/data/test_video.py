@@ -262,6 +262,19 @@ def test_frames_are_not_made_larger_than_will_do(tmp_path, write_video, monkeypa
         decode(path)
 
 
+def test_a_time_stamp_far_ahead_is_not_filled_with_copies(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "clip.mkv", 40, [*range(39), 30_000])
+    monkeypatch.setattr(video, "MOST_BYTES", 100 * 120 * 160 * 3)
+    converted, chosen = [], video._chosen
+    monkeypatch.setattr(video, "_chosen", lambda *args, **kw: (converted.append(0) or frame for frame in chosen(*args, **kw)))
+    with pytest.raises(VideoError, match=r"clip\.mkv needs more than 5,760,000 bytes when decoded"):
+        decode(path)
+    assert len(converted) < 40
+    assert len(decode(path, 30, 20)) == 20
+    with pytest.raises(VideoError, match="needs more than"):
+        decode(path, 0, 101, hold=True)
+
+
 def test_a_gray_video_does_not_change_its_size(tmp_path, write_video):
     """A film that goes on with the frames of a smaller one."""
     paths = [write_video(tmp_path / f"{width}.avi", 3, width=width) for width in (160, 80)]
