@@ -4,7 +4,7 @@ Indices follow the paper: λ output, λ' input and λ'' middle channels, i spati
 C'', K_u and K_t. The counts take sympy symbols or ints; the arrays may be numpy (of sympy symbols, too) or torch.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import sympy
@@ -49,7 +49,7 @@ def rank1_dimension(C: Count, K_u: Count, K_t: Count, middle: Count | None = Non
     rows, columns = C * K_u, C * K_t
     # K_u and K_t are at least 1, which plain symbols do not tell sympy.
     rank = C if middle == C else sympy.Min(middle, rows, columns)
-    dimension = sympy.factor(rank * (rows + columns - rank))
+    dimension: Any = sympy.factor(rank * (rows + columns - rank))
     return int(dimension) if dimension.is_Integer else dimension
 
 

@@ -122,7 +122,7 @@ class _STDCF(nn.Module):
         self._built = self.kernel_size, self._dilation, padding
 
     @property
-    def padding(self) -> str | Triple:
+    def padding(self) -> Any:
         """(time, height, width), `"same"` or `"valid"`. In numbers, the padding that was built or set last, scaled by as much
         as `dilate` and `swap` have changed the kernel's reach since: so it comes back whatever they did in between."""
         return self._padding_for(self.kernel_size, self._dilation)
@@ -183,8 +183,8 @@ class _STDCF(nn.Module):
             ValueError: a dilation below 1, or a padding that would have to be fractional (use `padding="same"`).
         """
         now = self._dilation
-        spatial = now[1:] if spatial is None else tuple(spatial) if isinstance(spatial, Iterable) else (spatial, spatial)
-        new = triple("dilation", (now[0] if temporal is None else temporal, *spatial))
+        space = now[1:] if spatial is None else tuple(spatial) if isinstance(spatial, Iterable) else (spatial, spatial)
+        new = triple("dilation", (now[0] if temporal is None else temporal, *space))
         self._padding_for(self.kernel_size, new)  # refuses what cannot be, before anything changes
         self._dilation = new
         return Change(self, _dilation=now)
@@ -224,7 +224,7 @@ class _STDCF(nn.Module):
         self.psi, self.phi = new["psi"], new["phi"]
         return change
 
-    def _padding_for(self, kernel_size: Triple, dilation: Triple) -> str | Triple:
+    def _padding_for(self, kernel_size: Triple, dilation: Triple) -> Any:
         built_size, built_dilation, built = self._built
         if isinstance(built, str):
             return built
@@ -271,10 +271,10 @@ class _STDCF(nn.Module):
             raise TypeError(f"input of {x.dtype}: give floats, for 8-bit clips x.float() / 255")
 
     @classmethod
-    def _from(cls, conv: nn.Module, spatial_atoms: int, temporal_atoms: int, **options: Any) -> Self:
+    def _from(cls, conv: Any, spatial_atoms: int, temporal_atoms: int, **options: Any) -> Self:
         w = conv.weight
         # Any family with room for the count serves as a place holder: the fitted atoms take its place below.
-        layer = cls(
+        layer: Any = cls(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
             dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode,
             device=w.device, dtype=w.dtype, spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms, atoms="dct", **options,
@@ -376,12 +376,13 @@ class STDCFConv3d(_STDCF):
 
     def _sides(self) -> list[int]:
         """How much to pad before and after each axis, the last axis first, as `F.pad` counts."""
-        if self.padding == "same":
+        padding = self.padding
+        if padding == "same":
             reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             return [side for r in reversed(reach) for side in (r // 2, r - r // 2)]
-        return [0] * 6 if self.padding == "valid" else [p for p in reversed(self.padding) for _ in range(2)]
+        return [0] * 6 if isinstance(padding, str) else [p for p in reversed(padding) for _ in range(2)]
 
-    def _by_atoms(self, x: Tensor, padding: str | tuple[int, ...]) -> Tensor:
+    def _by_atoms(self, x: Tensor, padding: str | Triple) -> Tensor:
         """Eq. 2 as written: temporal atoms, spatial atoms, joint coefficients."""
         if x.dim() == 4:
             return self._by_atoms(x[None], padding)[0]

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -70,7 +70,7 @@ def to_stdcf(
         raise TypeError(f"network is {type(network).__name__}; give a torch.nn.Module")
     spatial_atoms, temporal_atoms = whole("spatial_atoms", spatial_atoms), whole("temporal_atoms", temporal_atoms)
 
-    found = {name: module for name, module in network.named_modules() if _is_spatiotemporal(module)}
+    found: dict[str, Any] = {name: module for name, module in network.named_modules() if _is_spatiotemporal(module)}
     convs = {name: module for name, module in found.items() if _is_plain(module)}
     if left := found.keys() - convs.keys():
         warnings.warn(f"left as they are, for they do more than convolve: {', '.join(sorted(left))}", stacklevel=2)
@@ -80,7 +80,8 @@ def to_stdcf(
             "longer than 1 both in time and in space"
         )
 
-    layers, by_weight = {}, {}
+    layers: dict[str, Any] = {}
+    by_weight: dict[Any, Any] = {}
     for name, conv in convs.items():
         kt, kh, kw = conv.kernel_size
         layer = layers[name] = _TWINS[_base(conv)].from_conv3d(conv, min(spatial_atoms, kh * kw), min(temporal_atoms, kt))
@@ -92,15 +93,15 @@ def to_stdcf(
     return converted, [_compare(name, convs[name], layer, inputs.get(name)) for name, layer in layers.items()]
 
 
-def _base(module: nn.Module) -> type[nn.Module] | None:
+def _base(module: nn.Module) -> Any:
     return next((base for base in _TWINS if isinstance(module, base)), None)
 
 
-def _is_spatiotemporal(module: nn.Module) -> bool:
+def _is_spatiotemporal(module: Any) -> bool:
     return _base(module) is not None and module.kernel_size[0] > 1 and max(module.kernel_size[1:]) > 1
 
 
-def _is_plain(conv: nn.Module) -> bool:
+def _is_plain(conv: Any) -> bool:
     base, own = _base(conv), type(conv)
     own_forward = any(getattr(own, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward"))
     hooks = conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks
@@ -111,11 +112,12 @@ def _input_sizes(
     network: nn.Module, layers: dict[str, nn.Module], input_size: tuple[int, ...]
 ) -> dict[str, list[tuple[int, ...]]]:
     """The shape of the input at each call of each layer, from a pass on the meta device."""
-    seen = {name: [] for name in layers}
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].append(tuple(inputs[0].shape)))
-        for name, layer in layers.items()
-    ]
+    seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in layers}
+
+    def recorded(sizes: list[tuple[int, ...]]) -> Any:
+        return lambda _, inputs: sizes.append(tuple(inputs[0].shape))
+
+    hooks = [layer.register_forward_pre_hook(recorded(seen[name])) for name, layer in layers.items()]
     try:
         cost(network, input_size)
     finally:
@@ -124,7 +126,7 @@ def _input_sizes(
     return seen
 
 
-def _compare(name: str, conv: nn.Module, layer: nn.Module, inputs: list[tuple[int, ...]] | None) -> ConvertedLayer:
+def _compare(name: str, conv: Any, layer: Any, inputs: list[tuple[int, ...]] | None) -> ConvertedLayer:
     before, after = conv.weight.detach().double(), layer.filters().detach().double()
     total = float(before.square().sum())
     evaluation, layer.evaluation = layer.evaluation, "atoms"

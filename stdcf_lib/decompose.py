@@ -58,7 +58,7 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
     w = torch.linalg.qr(every, mode="r").R.view(-1, kt, kh * kw)
     total = w.square().sum()
     phi = _leading(torch.einsum("ctu,csu->ts", w, w), temporal_atoms)
-    energy = 0.0
+    energy, psi = 0.0, w.new_empty(0)
     for _ in range(1000):
         in_phi = torch.einsum("nt,ctu->cnu", phi, w)
         psi = _leading(torch.einsum("cnu,cnv->uv", in_phi, in_phi), spatial_atoms)

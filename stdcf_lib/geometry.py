@@ -71,11 +71,11 @@ def dtype_of(value: Any) -> torch.dtype:
     return value
 
 
-def along_time(size: str | Triple, rest: int) -> str | Triple:
+def along_time(size: str | Triple, rest: int) -> Any:
     """The part of a size that a kernel of kt×1×1 has, and `rest` across it."""
     return size if isinstance(size, str) else (size[0], rest, rest)
 
 
-def along_space(size: str | Triple, rest: int) -> str | Triple:
+def along_space(size: str | Triple, rest: int) -> Any:
     """The part of a size that a kernel of 1×kh×kw has, and `rest` along time."""
     return size if isinstance(size, str) else (rest, size[1], size[2])

@@ -1,6 +1,7 @@
 """The tree around the library: environments, targets, licence, and what no file may contain."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import tomllib
@@ -149,8 +150,50 @@ def test_modules_import_only_floors_below(path):
         assert trespasses(module, path.read_text()) == set()
 
 
+def private_imports(source: str) -> set[str]:
+    """Names that begin with an underscore, taken from another file of the library."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stdcf_lib")
+        for alias in node.names
+        if alias.name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "stdcf_lib").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_private_name_leaves_its_file(path):
+    assert private_imports(path.read_text()) == set()
+
+
+def test_a_private_import_is_found():
+    assert private_imports("from stdcf_lib.data.kth import KTH, _find") == {"stdcf_lib.data.kth._find"}
+
+
+def edges(path: Path) -> set[str]:
+    """The files of the library that a file imports when it is itself imported."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:  # what stands within a function is imported when it runs
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stdcf_lib."):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom) and node.module == "stdcf_lib":
+            found |= {f"stdcf_lib.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "stdcf_lib").rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    graph = {name: edges(path) & set(files) - {name} for name, path in files.items()}
+    # A package's door imports its rooms, and a room may name its package by its path; that is no circle.
+    graph = {name: {other for other in others if not name.startswith(f"{other}.")} for name, others in graph.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
 def test_a_trespass_is_found():
     assert trespasses("conv", "from stdcf_lib.plots.style import Drawing") == {"plots"}
     assert trespasses("atoms", "def f():\n    import stdcf_lib.conv") == {"conv"}
     assert trespasses("models", "from stdcf_lib import data") == {"data"}
     assert trespasses("explore", "from stdcf_lib.plots import style, conv") == set()
+    assert trespasses("itsl", "from stdcf_lib.experiments.turning import PLANS") == {"experiments"}
+    assert trespasses("conv", "from stdcf_lib.rank1 import initialise") == {"rank1"}

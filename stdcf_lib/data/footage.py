@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from stdcf_lib.checks import choice, number, whole, wholes
-from stdcf_lib.data.lists import present
+from stdcf_lib.data.lists import TooManyFaultyFiles, present
 from stdcf_lib.data.video import VideoError
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -21,10 +21,6 @@ FORGIVEN = 5
 SPARES = 20  # other samples that are tried in place of a faulty one
 
 log = logging.getLogger(__name__)
-
-
-class TooManyFaultyFiles(RuntimeError):
-    """More files than allowed could not be read; the message lists them."""
 
 
 class Footage(Dataset):

@@ -16,6 +16,10 @@ NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 log = logging.getLogger(__name__)
 
 
+class TooManyFaultyFiles(RuntimeError):
+    """More files than allowed could not be read; the message lists them."""
+
+
 def path_label_list(file: str | Path, folder: str | Path, num_classes: int | None = None) -> list[tuple[Path, int]]:
     """The samples of a list with a row `path label` for each; paths may hold spaces.
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +58,14 @@ def _half_variance(model: nn.Module) -> None:
         layer.alpha.data /= 2**0.5
 
 
-def _fan_in_by_stride(model: nn.Module) -> None:
+def _fan_in_by_stride(model: Any) -> None:
     for layer in (model.deconv1, model.deconv2):  # a stride of 2 on three axes reaches each output voxel with 1/8 of the taps
         layer.alpha.data *= 8**0.5
 
 
 def _torch_default(model: nn.Module) -> None:
     for layer in model.children():
-        nn.Conv3d.reset_parameters(layer)  # torch's own, not the family's
+        nn.Conv3d.reset_parameters(cast(nn.Conv3d, layer))  # torch's own, not the family's
 
 
 def _stdcf_layers(model: nn.Module) -> list[STDCFConv3d | STDCFConvTranspose3d]:
@@ -154,8 +154,9 @@ def fit(
     order = shuffled(len(clips), BATCH_SIZE, seed)
 
     def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
-        due = test_clips is not None and (epoch % 5 == 0 or epoch == epochs)
-        return {"test_mse": errors(model, test_clips).mean().item()} if due else {}
+        if test_clips is None or (epoch % 5 and epoch < epochs):
+            return {}
+        return {"test_mse": errors(model, test_clips).mean().item()}
 
     return train(
         model,
@@ -174,7 +175,8 @@ def reconstruct(model: nn.Module, clips: Tensor) -> Tensor:
     composes to. Each is the same function to rounding, gradients included."""
     if getattr(model, "kind", None) == "rank1" and all(layer.between is None for layer in model.children()):
         composed = {}
-        for name, layer in model.named_children():
+        layers: Any = model.named_children()
+        for name, layer in layers:
             composed |= {f"{name}.weight": layer.filters(), f"{name}.bias": layer.temporal.bias}
         with FoldedTime():
             return functional_call(_full_network(), composed, (clips,))

@@ -29,7 +29,7 @@ def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[st
     On a GPU the peak is that of the tensors; on a CPU that of the whole process, which must be a fresh one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = stdcf_r50(kind=kind).to(device, memory_format=torch.channels_last_3d)
+    model = stdcf_r50(kind=kind).to(device).to(memory_format=torch.channels_last_3d)
     AtomSwap(model, stage).to(stage)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
     clips = torch.rand(batch, 3, stage.frames, stage.size, stage.size, device=device)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stdcf_lib.data.actions import Actions
@@ -51,8 +51,8 @@ def rendered(split: str, tempo: float = 1.0) -> Actions:
     """Rendered windows at a tempo, the same physical time at each: (n, 1, 16 τ, 60, 80). For training they are twice as
     long, so that a window can be cut out anywhere."""
     frames = FRAMES * (1 + (split == "train"))
-    repetitions = {} if split == "train" else {"repetitions": TEST_REPETITIONS}
-    return Actions(split, frames=round(frames * tempo), tempo=tempo, **repetitions)
+    repetitions = (1, 2, 3, 4) if split == "train" else TEST_REPETITIONS
+    return Actions(split, frames=round(frames * tempo), tempo=tempo, repetitions=repetitions)
 
 
 def as_input(clips: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def fit(
     return train(model, batches, _loss, Optimization(optimizer, rate), epochs, run=run, progress=progress)
 
 
-def _loss(model: KTHNet, batch: tuple[Tensor, Tensor]) -> Tensor:
+def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     clips, label = batch
     # Twice as fast on a CPU that multiplies bfloat16 by itself, and no slower to learn.
     with torch.autocast("cpu", torch.bfloat16):
@@ -232,14 +232,14 @@ def measure(model: KTHNet, split: str = "test") -> dict[str, dict[str, dict[str,
 def measure_actions(model: KTHNet) -> dict[str, Any]:
     """At tempo 1, on rendered clips: `splits`, the accuracy on each split, and `confusion` of the test split, how many clips
     of each action (rows) were taken for each (columns)."""
-    splits, answers = {}, None
+    splits = {}
+    confusion = torch.zeros(len(ACTIONS), len(ACTIONS), dtype=torch.int64)
     for split in SPLITS:
         data = Actions(split, repetitions=TEST_REPETITIONS)
         with torch.no_grad():
             answers = model.fc(features(model, data.clips)).argmax(1)
         splits[split] = (answers == data.action).float().mean().item()
         if split == "test":
-            confusion = torch.zeros(len(ACTIONS), len(ACTIONS), dtype=torch.int64)
             confusion.index_put_((data.action, answers), torch.tensor(1), accumulate=True)
     return {"splits": splits, "confusion": confusion.tolist()}
 
@@ -288,15 +288,16 @@ def feature_grid(model: KTHNet) -> dict[str, np.ndarray]:
 
     `features` float16 (tempi, 3, 3, 3, n, 64), tempi as in `GRID_TEMPI`; `action` and `subject` (n,).
     """
-    grid = []
+    grid, same = [], {}
     for tempo in GRID_TEMPI:
         data = Actions("test", frames=round(FRAMES * tempo), tempo=tempo, scenarios=(1, 4), repetitions=TEST_REPETITIONS[:1])
         for timing in product(DILATIONS, repeat=3):
             change = model.retime(*timing)
             grid.append(features(model, data.clips).half().numpy())
             change.undo()
+        same = {"action": data.action.numpy(), "subject": data.subject.numpy()}  # at every tempo
     shape = (len(GRID_TEMPI), *(len(DILATIONS),) * 3, *grid[0].shape)
-    return {"features": np.stack(grid).reshape(shape), "action": data.action.numpy(), "subject": data.subject.numpy()}
+    return {"features": np.stack(grid).reshape(shape), **same}
 
 
 REAL = {"1, plain": (1, "plain"), "2, plain": (2, "plain"), "2, dilated": (2, "dilated"), "2, exact": (2, "exact")}
@@ -305,13 +306,14 @@ REAL = {"1, plain": (1, "plain"), "2, plain": (2, "plain"), "2, dilated": (2, "d
 def real_features(model: KTHNet, folder: Path) -> dict[str, np.ndarray]:
     """The representation of windows of real KTH clips, all subjects', as they are and at half the tempo: float16 (n, 64) under
     the names of `REAL`; `action` (n,), and `clip`, the name of the clip that a window is of."""
-    arrays = {}
+    arrays, same = {}, {}
     for name, (tempo, way) in REAL.items():
         data = KTH(folder, None, frames=FRAMES * tempo, stride=2 // tempo, on_bad="skip")
         clips = torch.stack([(data[i] * 255).round().to(torch.uint8) for i in range(len(data))])
         with at_tempo(model, tempo, way):
             arrays[name] = features(model, clips).half().numpy()
-    return arrays | {"action": data.action.numpy(), "clip": np.array(data.clip)}
+        same = {"action": data.action.numpy(), "clip": np.array(data.clip)}  # in every window, at either tempo
+    return arrays | same
 
 
 def trials() -> list[str]:

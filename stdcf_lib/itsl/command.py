@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stdcf_lib.checks import number, whole
+from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.data.noise import Noise
 from stdcf_lib.itsl.run import Clips, Recipe, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
@@ -284,8 +285,6 @@ def main() -> None:
     if training is None:
         _print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
         return
-    from stdcf_lib.data.footage import TooManyFaultyFiles
-
     try:
         rows = training.run()
     except (FolderInUse, FloatingPointError, TooManyFaultyFiles, OSError) as error:

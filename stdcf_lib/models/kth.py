@@ -122,7 +122,8 @@ class KTHNet(nn.Module):
     @property
     def timing(self) -> tuple[int, ...]:
         dilations = (conv.dilation[0] for conv in (self.conv1, self.conv2, self.conv3))
-        return (*dilations, self.pool2.kernel_size[0])
+        pool: Any = self.pool2.kernel_size
+        return (*dilations, pool[0])
 
     @timing.setter
     def timing(self, timing: tuple[int, ...]) -> None:

@@ -40,17 +40,18 @@ class Bottleneck(nn.Module):
     ):
         super().__init__()
         self.checkpointing = checkpointing
-        stride = (1, stride, stride)
+        strides = (1, stride, stride)
         self.residual = nn.Sequential(
             *_normalised(_plain(in_channels, channels, 1)),
             nn.ReLU(inplace=True),
-            *_normalised(conv(channels, channels, 3, stride=stride, padding=1, bias=False)),
+            *_normalised(conv(channels, channels, 3, stride=strides, padding=1, bias=False)),
             nn.ReLU(inplace=True),
             *_normalised(_plain(channels, 4 * channels, 1)),
         )
-        same = stride == (1, 1, 1) and in_channels == 4 * channels
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_normalised(_plain(in_channels, 4 * channels, 1, stride)))
-        nn.init.zeros_(self.residual[-1].weight)  # so that a deep network begins as a shallow one [ours, as is usual]
+        same = strides == (1, 1, 1) and in_channels == 4 * channels
+        self.shortcut = nn.Identity() if same else nn.Sequential(*_normalised(_plain(in_channels, 4 * channels, 1, strides)))
+        last: Any = self.residual[-1]
+        nn.init.zeros_(last.weight)  # so that a deep network begins as a shallow one [ours, as is usual]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) → (B, 4C, T, H/stride, W/stride)."""
@@ -187,7 +188,8 @@ def start_from_image(model: VideoResNet, weights: Mapping[str, Tensor]) -> dict[
 def _image_names(model: VideoResNet) -> dict[str, str]:
     """Our modules with weights → the names they have in torchvision's ResNet."""
     names = {"stem.0": "conv1", "stem.1": "bn1"}
-    for i, stage in enumerate(model.stages):
+    stages: Any = model.stages
+    for i, stage in enumerate(stages):
         for j, block in enumerate(stage):
             ours, theirs = f"stages.res{i + 2}.{j}", f"layer{i + 1}.{j}"
             for k, place in enumerate((0, 3, 6), 1):
@@ -211,7 +213,7 @@ def _fits(needed: tuple[int, ...], theirs: Tensor, name: str) -> None:
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """BN has counted these clips once; computing them again for the backward pass must not count them twice."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    norms: list[Any] = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -224,9 +226,9 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def _plain(in_channels: int, out_channels: int, kernel: int | tuple[int, ...], stride: int | tuple[int, ...] = 1) -> FullConv3d:
-    time, height, width = (size // 2 for size in triple("kernel", kernel))
-    padding = (time, height, width)
-    return FullConv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    time, height, width = triple("kernel", kernel)
+    padding = (time // 2, height // 2, width // 2)
+    return FullConv3d(in_channels, out_channels, (time, height, width), triple("stride", stride), padding, bias=False)
 
 
 def _normalised(conv: Any) -> tuple[nn.Module, nn.Module]:

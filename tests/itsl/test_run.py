@@ -61,7 +61,7 @@ def test_the_schedule_is_the_papers():
         (lambda: Stage("x", 8, 8.0), "stage 'x': size=8.0"),
         (lambda: Stage("x", 8, 8, "both"), "stage 'x': frozen='both': choose 'spatial', 'temporal' or None"),
         (lambda: Stage("x", 8, 8, None, 0), "stage 'x': epochs=0: give a finite number above 0"),
-        (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap' is not a rule; choose one of 'keep', 'dilate', 'resample'"),
+        (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap': choose 'keep', 'dilate' or 'resample'"),
         (lambda: view(torch.zeros(1, 1, 6, 28, 28), Stage("x", 4, 28)), "have no view of 4 frames of 28×28 .stage 'x'."),
         (lambda: view(torch.zeros(1, 1, 4, 14, 14), Stage("x", 4, 28)), "no smaller"),
         (lambda: view(torch.zeros(1, 1, 4, 28, 30), Stage("x", 4, 28)), "square frames"),
@@ -128,6 +128,20 @@ def test_atoms_fit_the_grid(rule):
         for layer in swaps.layers:
             trains = (layer.psi.requires_grad, layer.phi.requires_grad, layer.alpha.requires_grad)
             assert trains == (stage.frozen != "spatial", stage.frozen != "temporal", True)
+
+
+def test_each_axis_of_a_kernel_follows_its_own_grid():
+    """(3, 3, 5) is wider than high: it stays so on the first grid, and on one twice as fine."""
+    torch.manual_seed(0)
+    layer = STDCFConv3d(1, 2, (3, 3, 5), padding=(1, 1, 2))
+    psi = layer.psi.detach().clone()
+    swaps = AtomSwap(layer, Stage("t", 4, 16), "resample")
+    for size, expected in ((16, (3, 3, 5)), (32, (3, 5, 9)), (16, (3, 3, 5)), (48, (3, 7, 13))):
+        swaps.to(Stage("x", 4, size, "spatial"))
+        assert layer.kernel_size == expected
+        assert layer(torch.rand(1, 1, 4, size, size)).shape[2:] == (4, size, size)
+    swaps.to(Stage("x", 4, 16))
+    assert torch.equal(layer.psi, psi)
 
 
 def test_atoms_that_train_come_back_from_a_single_tap():
@@ -396,7 +410,7 @@ def test_each_epoch_and_each_stage_sees_clips_anew(tmp_path):
         ({"stages": []}, r"stages=\[\]: give at least one"),
         ({"stages": [FULL, FULL]}, "each with a name of its own"),
         ({"recipe": Recipe(batch_size=64)}, "stage 'full' has no step to make: 1.0 epochs of 20 clips, 64 a batch"),
-        ({"recipe": Recipe(batch_size=4, swap="no")}, "swap='no' is not a rule"),
+        ({"recipe": Recipe(batch_size=4, swap="no")}, "swap='no': choose 'keep', 'dilate' or 'resample'"),
     ],
 )
 def test_bad_runs_are_refused_in_words(tmp_path, options, message):
