@@ -231,13 +231,16 @@ class Rank1ConvTranspose3d(_Rank1):
         return self.temporal(middle if self.between is None else self.between(middle), output_size)
 
 
-class FullConv3d(nn.Conv3d):
-    """`torch.nn.Conv3d` that starts as the other families do, and answers to the same names."""
+class _Full:
+    """What the two full convolutions add to torch's."""
+
+    weight: Tensor
 
     def reset_parameters(self) -> None:
         """Kaiming's variance, as `initialise` gives it."""
-        super().reset_parameters()  # draws as many numbers as ever, so that what follows a seed stays the same
-        initialise(self)
+        conv: Any = self
+        nn.Conv3d.reset_parameters(conv)  # draws as many numbers as ever, so that what follows a seed stays the same
+        initialise(conv)
 
     @property
     def temporal_filters(self) -> Tensor:
@@ -248,6 +251,10 @@ class FullConv3d(nn.Conv3d):
         """Put others, of any length, in the place of `temporal_filters`."""
         self.weight = filters
 
+
+class FullConv3d(_Full, nn.Conv3d):
+    """`torch.nn.Conv3d` that starts as the other families do, and answers to the same names."""
+
     @torch.no_grad()
     def take_image_filters(self, image: Tensor) -> float:
         """Start from the filters (C_out, C_in/groups, kh, kw) of an image network, inflated: repeated along time and divided by
@@ -256,22 +263,8 @@ class FullConv3d(nn.Conv3d):
         return 1.0
 
 
-class FullConvTranspose3d(nn.ConvTranspose3d):
+class FullConvTranspose3d(_Full, nn.ConvTranspose3d):
     """The transposed twin of `FullConv3d`."""
-
-    def reset_parameters(self) -> None:
-        """Kaiming's variance, as `initialise` gives it."""
-        super().reset_parameters()  # as in `FullConv3d`
-        initialise(self)
-
-    @property
-    def temporal_filters(self) -> Tensor:
-        """As in `FullConv3d`."""
-        return self.weight
-
-    def set_temporal_filters(self, filters: nn.Parameter) -> None:
-        """Put others, of any length, in the place of `temporal_filters`."""
-        self.weight = filters
 
 
 def initialise(conv: nn.Conv3d | nn.ConvTranspose3d, gain: float = 2.0) -> None:
