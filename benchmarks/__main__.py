@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,7 +66,7 @@ def layers(channels: int, size: int) -> dict[str, dict[str, float]]:
     """Forward and backward of one layer of 2 clips × 8 frames, and what it keeps for backward, beside `nn.Conv3d`."""
     shape = (2, channels, 8, size, size)
     x = torch.rand(shape, requires_grad=True)
-    same = {"kernel_size": 3, "padding": 1}
+    same: dict[str, Any] = {"kernel_size": 3, "padding": 1}
     peers: dict[str, nn.Module] = {
         "Conv3d": nn.Conv3d(channels, channels, **same),
         "STDCF, filters": STDCFConv3d(channels, channels, **same, evaluation="filters"),

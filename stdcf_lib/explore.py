@@ -7,7 +7,7 @@ from math import cos, radians, sin
 from typing import Any
 
 import torch
-from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, VBox, Widget
+from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, VBox
 
 from stdcf_lib import STDCFConv3d
 from stdcf_lib import atoms as families
@@ -29,7 +29,7 @@ class Panel:
     default values it raises as any call does, and ends the cell.
     """
 
-    def __init__(self, draw: Callable[..., Drawing], /, **controls: Widget) -> None:
+    def __init__(self, draw: Callable[..., Drawing], /, **controls: Any) -> None:
         if not callable(draw):
             raise TypeError(f"draw is {draw!r}; give the function that returns a Drawing")
         self.draw = draw
@@ -65,7 +65,8 @@ class Panel:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         # The PNG is for readers without a kernel, as on a static viewer; a live notebook prefers the widget.
         picture = {"text/plain": repr(self), "image/png": b64encode(self._image.value).decode()}
-        return self.widget._repr_mimebundle_() | picture
+        widget: Any = self.widget._repr_mimebundle_()  # a dict, or None for a widget without a view
+        return widget | picture
 
     def _redraw(self, change: Any) -> None:
         try:
@@ -83,7 +84,7 @@ class Panel:
         self._message.value = ""
 
 
-def _ends(name: str, control: Widget) -> tuple[Any, Any]:
+def _ends(name: str, control: Any) -> tuple[Any, Any]:
     if isinstance(control, Checkbox):
         return False, True
     if hasattr(control, "min"):

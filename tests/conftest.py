@@ -4,11 +4,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
-def _absent(what: str, reason: str) -> None:
+def _absent(what: str, reason: str) -> NoReturn:
     if what in os.environ.get("STDCF_REQUIRE", "").split(","):
         pytest.fail(f"{reason}, and STDCF_REQUIRE asks for {what}")
     pytest.skip(reason)

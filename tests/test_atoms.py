@@ -1,5 +1,6 @@
 import math
 import re
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ def offered(make, size, family):
     """All atoms that a family has for a size: the error names the limit."""
     with pytest.raises(ValueError) as told:
         make(size, 1000, family)
-    return make(size, int(re.search(r"the (\d+) that", str(told.value))[1]), family)
+    limit = re.search(r"the (\d+) that", str(told.value))
+    assert limit
+    return make(size, int(limit[1]), family)
 
 
 def gram(atoms):
@@ -120,9 +123,9 @@ def test_random_atoms_come_from_their_generator(make):
         (lambda: temporal_atoms(1, 2), "on 1 frame;"),
         (lambda: spatial_atoms((3, 3), 0), "spatial_atoms=0: give an integer of at least 1"),
         (lambda: temporal_atoms(3, True), "temporal_atoms=True"),
-        (lambda: temporal_atoms(3, 1.5), "temporal_atoms=1.5"),
+        (lambda: temporal_atoms(3, cast(Any, 1.5)), "temporal_atoms=1.5"),
         (lambda: spatial_atoms((3, 0), 1), r"size=\(3, 0\): give 2 integers of at least 1 \(height, width\)"),
-        (lambda: temporal_atoms(2.0, 1), "size=2.0"),
+        (lambda: temporal_atoms(cast(Any, 2.0), 1), "size=2.0"),
         (lambda: spatial_atoms((3, 3), 1, "gabor"), "atoms='gabor': choose 'fourier-bessel', 'dct' or 'random'"),
         (lambda: temporal_atoms(3, 1, "gabor"), "atoms='gabor'"),
         (lambda: stretch(torch.ones(2, 3), 0), "factor=0"),
@@ -138,6 +141,7 @@ def test_bad_arguments_are_named(call, told):
 
 
 def test_stretching_wants_floats():
+    bad: Any
     for bad, told in ((torch.ones(2, 3, dtype=torch.int64), "torch.int64"), ([[1.0]], "list")):
         with pytest.raises(TypeError, match=f"atoms are {told}"):
             stretch(bad, 2)

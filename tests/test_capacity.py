@@ -1,4 +1,5 @@
 from itertools import product
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_counts_with_symbols():
 
 
 def test_dimension_with_symbols_agrees_with_ints():
-    with_symbols = capacity.rank1_dimension(C, K_u, K_t, MIDDLE)
+    with_symbols: Any = capacity.rank1_dimension(C, K_u, K_t, MIDDLE)
     for values in product([1, 2, 3], [1, 2, 4], [1, 3], [1, 2, 5, 20]):
         numbers = dict(zip([C, K_u, K_t, MIDDLE], values, strict=True))
         assert with_symbols.subs(numbers) == capacity.rank1_dimension(*values)
@@ -54,7 +55,7 @@ def test_counts_with_ints_are_ints():
 
 @pytest.mark.parametrize("sizes", [(1, 3, 2), (2, 2, 2), (2, 3, 2), (2, 4, 1), (2, 1, 3), (3, 3, 2)])
 @pytest.mark.parametrize("middle", [1, 2, 3, 5, 8])
-def test_dimension_is_the_exact_jacobian_rank(sizes, middle):
+def test_dimension_is_the_exact_jacobian_rank(sizes: tuple[int, int, int], middle):
     assert capacity.rank1_dimension(*sizes, middle) == capacity.jacobian_rank(*sizes, middle)
 
 
@@ -157,7 +158,7 @@ def test_rank_of_the_whole_is_bounded_and_of_a_block_is_not_one():
 @settings(deadline=None, max_examples=30)
 def test_nearest_rank1_factors_and_error_are_true(convert, shape, middle):
     alpha = convert(random_alpha(*shape))
-    nearest = capacity.nearest_rank1(alpha, middle)
+    nearest: Any = capacity.nearest_rank1(alpha, middle)
     most = min(shape[1] * shape[2], shape[0] * shape[3])
     assert type(nearest.alpha) is type(nearest.m) is type(nearest.n) is type(alpha)
     assert nearest.m.shape == (min(middle, most), shape[1], shape[2])
@@ -175,9 +176,10 @@ def test_nearest_rank1_is_not_beaten_by_alternating_least_squares():
     found = []
     for seed in range(3):
         m = random_alpha(15, 4, seed=seed)
+        n = np.linalg.lstsq(m, matrix)[0]
         for _ in range(300):
-            n = np.linalg.lstsq(m, matrix)[0]
             m = np.linalg.lstsq(n.T, matrix.T)[0].T
+            n = np.linalg.lstsq(m, matrix)[0]
         found.append(np.linalg.norm(m @ n - matrix) / np.linalg.norm(matrix))
     assert min(found) >= nearest.error - 1e-12
     assert min(found) == pytest.approx(nearest.error, rel=1e-3)
@@ -191,7 +193,7 @@ def test_nearest_rank1_finds_a_member_again():
 
 def test_nearest_rank1_keeps_dtype_and_drops_the_gradient():
     alpha = torch.nn.Parameter(torch.from_numpy(random_alpha(2, 2, 3, 2)).float())
-    nearest = capacity.nearest_rank1(alpha, 1)
+    nearest: Any = capacity.nearest_rank1(alpha, 1)
     assert all(array.dtype == torch.float32 and not array.requires_grad for array in nearest[:3])
     assert type(nearest.error) is float
 
@@ -204,7 +206,7 @@ def test_nearest_rank1_of_zero_is_zero():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: capacity.matricize([[1.0]]), TypeError, "alpha is a list; give a numpy array or torch tensor"),
+        (lambda: capacity.matricize(cast(Any, [[1.0]])), TypeError, "alpha is a list; give a numpy array or torch tensor"),
         (lambda: capacity.matricize(np.zeros((2, 2, 3))), ValueError, r"alpha has shape \(2, 2, 3\); give \(C_out"),
         (lambda: capacity.matricize(np.zeros((2, 0, 3, 1))), ValueError, "none of them 0"),
         (lambda: capacity.tensorize(np.zeros((6, 4)), 3, 2), ValueError, "6 × 4, which C_in=2 and C_out=3 must divide"),
@@ -212,7 +214,7 @@ def test_nearest_rank1_of_zero_is_zero():
         (lambda: capacity.compose(np.ones((2, 3, 4)), np.ones((3, 3, 2))), ValueError, "m has 2 middle .* n has 3"),
         (lambda: capacity.compose(np.ones((2, 3)), np.ones((3, 3, 2))), ValueError, r"m has shape \(2, 3\)"),
         (lambda: capacity.nearest_rank1(np.ones((2, 2, 3, 2)), 0), ValueError, "middle=0: give an integer"),
-        (lambda: capacity.nearest_rank1(np.ones((2, 2, 3, 2)), 1.5), ValueError, "middle=1.5: give an integer"),
+        (lambda: capacity.nearest_rank1(np.ones((2, 2, 3, 2)), cast(Any, 1.5)), ValueError, "middle=1.5: give an integer"),
         (lambda: capacity.nearest_rank1(np.ones((2, 2, 3, 2), int), 1), TypeError, "alpha holds int64; convert"),
         (lambda: capacity.nearest_rank1(torch.ones(2, 2, 3, 2).bfloat16(), 1), TypeError, "alpha holds torch.bfloat16"),
         (lambda: capacity.nearest_rank1(np.full((2, 2, 3, 2), np.nan), 1), ValueError, "NaN or infinite"),

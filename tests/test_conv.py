@@ -1,5 +1,6 @@
 import copy
 import inspect
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -390,8 +391,8 @@ def test_bad_arguments_are_named(layer, options, told):
         (lambda conv: conv.from_conv3d(nn.Conv2d(4, 6, 3)), TypeError, "conv is Conv2d"),
         (lambda conv: conv.from_conv3d(nn.Conv3d(4, 6, 3), 10, 3), ValueError, "spatial_atoms=10"),
         (lambda conv: conv.from_conv3d(nn.Conv3d(4, 6, 3), 9, 4), ValueError, "temporal_atoms=4"),
-        (lambda _: STDCFConvTranspose3d.from_conv3d(nn.Conv3d(4, 6, 3)), TypeError, "conv is Conv3d"),
-        (lambda _: Rank1Conv3d(4, 6, 3, between=nn.ReLU), TypeError, "between=.*ReLU"),
+        (lambda _: STDCFConvTranspose3d.from_conv3d(cast(Any, nn.Conv3d(4, 6, 3))), TypeError, "conv is Conv3d"),
+        (lambda _: Rank1Conv3d(4, 6, 3, between=cast(Any, nn.ReLU)), TypeError, "between=.*ReLU"),
         (lambda _: Rank1Conv3d(4, 6, 3, between=nn.ReLU()).filters(), ValueError, "no composed filter: ReLU"),
         (
             lambda _: STDCFConvTranspose3d(4, 6, 3, stride=2)(torch.zeros(1, 4, 2, 2, 2), output_size=(5, 5, 9)),
@@ -482,6 +483,7 @@ def test_parameters_can_be_drawn_again(layer):
 
 @pytest.mark.parametrize("count", [5, np.int64(5)])
 def test_numpy_integers_are_integers(count):
-    layer = STDCFConv3d(np.int64(2), np.int32(3), np.array([3, 3, 3]), padding=np.int64(1), spatial_atoms=count)
+    make: Any = STDCFConv3d
+    layer = make(np.int64(2), np.int32(3), np.array([3, 3, 3]), padding=np.int64(1), spatial_atoms=count)
     assert layer(torch.rand(1, 2, 4, 4, 4)).shape == (1, 3, 4, 4, 4)
     assert type(layer.in_channels) is int and layer.padding == (1, 1, 1)

@@ -1,4 +1,5 @@
 import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -97,6 +98,7 @@ def _perturb(module):
 
 
 def test_a_transposed_convolution_is_converted_and_kernels_of_one_axis_are_not():
+    new: Any
     new, report = to_stdcf(small(), 5, 3, (1, 2, 4, 5, 5))
     assert [type(m) for m in new] == [STDCFConv3d, nn.ReLU, nn.Conv3d, STDCFConvTranspose3d]
     assert [line[:3] for line in report] == [("0", 5, 3), ("3", 3, 2)]
@@ -114,12 +116,14 @@ def test_a_network_may_be_one_convolution():
 
 def test_a_subclass_that_changes_nothing_is_converted():
     plain = type("Conv3DSimple", (nn.Conv3d,), {"note": staticmethod(lambda: "as in torchvision")})
-    assert isinstance(to_stdcf(nn.Sequential(plain(2, 4, 3)))[0][0], STDCFConv3d)
+    new: Any = to_stdcf(nn.Sequential(plain(2, 4, 3)))[0]
+    assert isinstance(new[0], STDCFConv3d)
 
 
 @pytest.mark.parametrize("name", ["forward", "_conv_forward"])
 def test_a_subclass_that_does_more_is_left_alone_and_named(name):
     more = type("Scaled", (nn.Conv3d,), {name: lambda self, *x: 2 * getattr(nn.Conv3d, name)(self, *x)})
+    new: Any
     with pytest.warns(UserWarning, match="do more than convolve: 1$"):
         new, report = to_stdcf(nn.Sequential(nn.Conv3d(2, 4, 3), more(4, 4, 3)))
     assert len(report) == 1 and type(new[1]) is more
@@ -139,6 +143,7 @@ def test_what_was_shared_stays_shared():
     tied.weight = conv.weight
     network = nn.ModuleDict({"a": nn.Sequential(conv, conv), "b": nn.Sequential(conv, tied)})
     network.forward = lambda x: x
+    new: Any
     new, report = to_stdcf(network)
     assert new["a"][0] is new["a"][1] is new["b"][0]
     assert [line.name for line in report] == ["a.0", "b.1"]
@@ -148,12 +153,13 @@ def test_what_was_shared_stays_shared():
 def test_a_layer_used_twice_costs_twice():
     conv = nn.Conv3d(2, 2, 3, padding=1)
     once, twice = (to_stdcf(network, input_size=(1, 2, 4, 5, 5))[1][0] for network in (conv, nn.Sequential(conv, conv)))
+    assert once.macs_before and once.macs_after
     assert (twice.macs_before, twice.macs_after) == (2 * once.macs_before, 2 * once.macs_after)
     assert twice.parameters_after == once.parameters_after
 
 
 def test_counting_leaves_no_hooks_behind():
-    new, _ = to_stdcf(small(), input_size=(1, 2, 4, 5, 5))
+    new: Any = to_stdcf(small(), input_size=(1, 2, 4, 5, 5))[0]
     assert not any(m._forward_pre_hooks for m in new.modules())
     assert {m.evaluation for m in new if hasattr(m, "evaluation")} == {"auto"}
 
@@ -161,14 +167,15 @@ def test_counting_leaves_no_hooks_behind():
 def test_frozen_layers_stay_frozen():
     network = small()
     network[0].requires_grad_(False)
-    new, _ = to_stdcf(network)
+    new: Any = to_stdcf(network)[0]
     assert [p.requires_grad for p in new[0].parameters()] == [False] * 4
     assert all(p.requires_grad for p in new[3].parameters())
 
 
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="network is function"):
-        to_stdcf(lambda x: x)
+        to_stdcf(cast(Any, lambda x: x))
+    bad: dict[str, Any]
     for bad in ({"spatial_atoms": 0}, {"temporal_atoms": 2.0}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}: give an integer of at least 1"):
             to_stdcf(small(), **bad)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -152,5 +154,6 @@ def test_bad_arguments_are_named(w, counts, told):
 
 
 def test_filters_are_a_tensor():
+    bad: Any = [[1.0]]
     with pytest.raises(TypeError, match="filters is list"):
-        joint_decomposition([[1.0]], 1, 1)
+        joint_decomposition(bad, 1, 1)

@@ -1,4 +1,5 @@
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,8 @@ def test_descriptions_are_words(panel):
 
 
 def test_bad_arguments():
+    bad: Any = 3
     with pytest.raises(TypeError, match="draw is 3; give the function"):
-        Panel(3)
+        Panel(bad)
     with pytest.raises(TypeError, match="control points is a Text; give a slider"):
         Panel(line, points=Text("5"))

@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,8 @@ def test_a_convolution_costs_its_taps_and_keeps_its_input():
 
 
 def test_stdcf_costs_one_convolution_or_three():
-    shape, options = (1, 6, 8, 10, 12), {"kernel_size": 3, "padding": 1}
+    shape = (1, 6, 8, 10, 12)
+    options: dict[str, Any] = {"kernel_size": 3, "padding": 1}
     one = cost(STDCFConv3d(6, 4, **options, evaluation="filters"), shape)
     three = cost(STDCFConv3d(6, 4, **options, evaluation="atoms"), shape)
     assert one.parameters == three.parameters == 6 * 4 * 15 + 5 * 9 + 3 * 3 + 4
@@ -58,6 +61,6 @@ def test_statistics_of_a_network_in_training_stay_as_they_are():
 
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="model is function"):
-        cost(lambda x: x, (1,))
+        cost(cast(Any, lambda x: x), (1,))
     with pytest.raises(ValueError, match="input_size="):
         cost(nn.ReLU(), (1, 0))

@@ -32,7 +32,9 @@ def test_a_checkpoint_goes_when_the_run_is_finished(tmp_path):
     run = Run(tmp_path)
     assert run.restore() is None
     run.save({"model": {"w": torch.ones(2)}}, [{"epoch": 1}])
-    state, metrics = run.restore()
+    restored = run.restore()
+    assert restored
+    state, metrics = restored
     assert torch.equal(state["model"]["w"], torch.ones(2)) and metrics == [{"epoch": 1}]
     (tmp_path / f".checkpoint.pt.x9{HALF_WRITTEN}").write_text("half")  # what a killed process leaves
     run.finish(nn.Linear(1, 1), metrics)
@@ -66,7 +68,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OSError, match="disk full"):
         run.save({"model": 2}, [])
     monkeypatch.undo()
-    assert run.restore()[0] == {"model": 1}
+    restored = run.restore()
+    assert restored and restored[0] == {"model": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
 
 
@@ -124,7 +127,7 @@ with Run(sys.argv[1]).held():
 def test_a_folder_is_held_by_one_process_until_it_ends_or_dies(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout.readline() == "held\n"
+        assert holder.stdout and holder.stdout.readline() == "held\n"
         for _ in range(2):  # being refused takes nothing away from the holder
             with pytest.raises(
                 FolderInUse, match=rf"in use by process {holder.pid} on .*, since \d{{4}}-.*; wait until it ends"
@@ -183,7 +186,8 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert raised.value.errno == errno.EFBIG
-    assert len(run.restore()[0]["model"]) == 10
+    restored = run.restore()
+    assert restored and len(restored[0]["model"]) == 10
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "metrics.jsonl"]
 
 

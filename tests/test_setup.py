@@ -94,7 +94,9 @@ def test_conda_and_pip_agree():
 
 def test_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    targets = phony[1].split()
     assert {"help", "setup", "lab", "test", "lint", "notebooks", "figures", "runs", "bench"} == set(targets)
     for command in (["make"], ["make", "help"]):
         lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,6 +1,7 @@
 """Figures of notebook 01: what a rank-1 layer can choose, and how near it comes to any coefficients."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,6 +145,7 @@ def nearest_rank1(
 def trained_alphas(seeds: Sequence[int] = reconstruction.SEEDS) -> dict[str, list[torch.Tensor]]:
     """The α (C_out, C_in, M, N) of every layer of the kept STDCF runs of notebook 04, a list over seeds for each layer."""
     alphas = {}
+    layer: Any  # of torch's attributes no types are known
     for seed in seeds:
         for name, layer in reconstruction.trained("stdcf", seed).named_children():
             # A transposed layer stores input channels first, as torch does.
@@ -155,11 +157,11 @@ def trained_alphas(seeds: Sequence[int] = reconstruction.SEEDS) -> dict[str, lis
 
 def nearest_rank1_trained() -> Drawing:
     """Draw `nearest_rank1` for the kept STDCF runs, with the C'' that Table A gives rank-1 layers in their places."""
-    rank1 = ReconstructionAutoencoder("rank1")
-    return nearest_rank1(trained_alphas(), {name: layer.spatial.out_channels for name, layer in rank1.named_children()})
+    rank1: dict[str, Any] = dict(ReconstructionAutoencoder("rank1").named_children())
+    return nearest_rank1(trained_alphas(), {name: layer.spatial.out_channels for name, layer in rank1.items()})
 
 
-def _errors(alpha: np.ndarray | torch.Tensor) -> np.ndarray:
+def _errors(alpha: Any) -> np.ndarray:  # an array or a tensor; `capacity` takes either, not their union
     most = min(capacity.matricize(alpha).shape)
     return np.array([capacity.nearest_rank1(alpha, middle).error for middle in range(1, most + 1)])
 

@@ -5,6 +5,7 @@ in degrees, 0 right, 90 up; speeds in pixels per frame.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def direction_bank(directions: int = 8, frames: int = 5, size: int = 7, waveleng
 def atoms(psi: Tensor, phi: Tensor) -> Drawing:
     """Draw spatial atoms as pictures and temporal atoms as bars, one a frame."""
     figure = Figure(figsize=(8, 4))
-    in_space, in_time = figure.subfigures(2, 1, height_ratios=[1.1, 1])
+    in_space, in_time = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.1, 1])[:, 0]
     axes = in_space.subplots()
     for m, atom in enumerate(psi):
         _film(axes, atom[None], left=m * STEP)
@@ -130,7 +131,8 @@ def assembly(psi: Tensor, phi: Tensor, alpha: Tensor, terms: int) -> Drawing:
     m, n = used[-1]
 
     figure = Figure(figsize=(8.4, 4.4))
-    axes = figure.subplot_mosaic([["alpha", "films"], ["errors", "films"]], width_ratios=[1, 1.4], height_ratios=[1.3, 1])
+    layout: list[Any] = [["alpha", "films"], ["errors", "films"]]
+    axes: dict[str, Any] = figure.subplot_mosaic(layout, width_ratios=[1, 1.4], height_ratios=[1.3, 1])
     _table(axes["alpha"], alpha)
     for i, j in used:
         _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, VERMILLION if (i, j) == (m, n) else "black")
@@ -203,7 +205,7 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
     answers = torch.einsum("mhw,nt,thw->mn", psi, phi, patch)
 
     figure = Figure(figsize=(9.6, 5.8))
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.45])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.45])[:, 0]
     axes = above.subplots()
     _film(axes, clip[t : t + kt], gray=True)
     for k in range(kt):
@@ -247,10 +249,10 @@ def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float 
     alphas = alpha, coordinates[0].T @ separable.flatten(1).T @ coordinates[1]
     directions = np.arange(0, 360, 5)
     pair = torch.stack([w, separable])[:, None]
-    answers = np.stack([response_amplitude(pair, speed, angle) for angle in directions])
+    answers = np.stack([response_amplitude(pair, speed, angle) for angle in directions.tolist()])
 
     figure = Figure(figsize=(9.6, 4.4))
-    layout = [[f"alpha {row}", f"film {row}", f"slice {row}", "polar"] for row in (0, 1)]
+    layout: list[Any] = [[f"alpha {row}", f"film {row}", f"slice {row}", "polar"] for row in (0, 1)]
     axes = figure.subplot_mosaic(layout, width_ratios=[1, 2.6, 1, 2], per_subplot_kw={"polar": {"projection": "polar"}})
     for row, (name, film, line, color) in enumerate(
         (("this filter", w, "-", BLUE), ("the nearest separable filter", separable, "--", VERMILLION))
@@ -332,7 +334,7 @@ def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: i
     energy = answer.square().mean(dim=(1, 2, 3))
 
     figure = Figure(figsize=(9.6, 3.2))
-    layout = [["strips", "compass"]]
+    layout: list[Any] = [["strips", "compass"]]
     axes = figure.subplot_mosaic(layout, width_ratios=[3.6, 1], per_subplot_kw={"compass": {"projection": "polar"}})
     strips, frames = axes["strips"], clip.shape[2]
     # Over the very frames of the clip that it meets when it answers in the middle frame.
@@ -440,9 +442,9 @@ def _film(
     step: float = STEP,
 ) -> None:
     """Place frames (T, H, W) side by side in axes whose y runs downwards; each is one unit wide."""
-    limit = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
+    most = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
     for k, frame in enumerate(_numpy(frames)):
-        image = show_frame(axes, frame) if gray else show_signed(axes, frame, limit)
+        image = show_frame(axes, frame) if gray else show_signed(axes, frame, most)
         height = frame.shape[0] / frame.shape[1]
         image.set_extent((left + k * step, left + k * step + 1, top + height, top))
         if gray:  # a white clip would melt into the page
@@ -456,16 +458,16 @@ def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float 
 
 def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = True) -> None:
     """Draw a matrix in cells, by default over ψ downwards and φ to the right."""
-    values = _numpy(values)
-    limit = float(np.abs(values).max()) or 1.0
-    show_signed(axes, values, limit)
+    cells = _numpy(values)
+    limit = float(np.abs(cells).max()) or 1.0
+    show_signed(axes, cells, limit)
     axes.set_aspect(0.6 if numbers else 1)
     if labels:
         axes.set_yticks(range(len(values)), [rf"$\psi_{{{m + 1}}}$" for m in range(len(values))])
         axes.set_xticks(range(values.shape[1]), [rf"$\varphi_{{{n + 1}}}$" for n in range(values.shape[1])])
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
     if numbers:
-        for (i, j), value in np.ndenumerate(values):
+        for (i, j), value in np.ndenumerate(cells):
             text = f"{value:.2f}".replace("-0.00", "0.00")
             axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < -0.3 * limit else "black")
 

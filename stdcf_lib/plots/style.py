@@ -43,7 +43,7 @@ _LINES = cycler(color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK]
     linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 )
 
-_LOOK = {
+_LOOK: dict[Any, Any] = {  # a key is one of matplotlib's literals, in its newest versions
     "axes.grid": True,
     "axes.prop_cycle": _LINES,
     "axes.spines.right": False,
@@ -107,7 +107,7 @@ class Drawing(NamedTuple):
         svg, png, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
         self.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
-        np.savez_compressed(npz, **self.arrays)
+        np.savez_compressed(npz, **self.arrays)  # pyright: ignore[reportArgumentType] - no array is named allow_pickle
         for suffix, content in {".svg": svg, ".png": png, ".npz": npz}.items():
             path = Path(f"{stem}{suffix}")
             path.parent.mkdir(parents=True, exist_ok=True)

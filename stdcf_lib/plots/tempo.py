@@ -190,7 +190,7 @@ def real_confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing
     figure, panels = new_figure(1, len(names), width=12.0, height=5.0)
     arrays = {}
     for axes, name in zip(panels, names, strict=True):
-        counts = sum(_counts(*real_answers(name, kind, seed)) for seed in seeds)
+        counts = np.sum([_counts(*real_answers(name, kind, seed)) for seed in seeds], axis=0)
         _matrix(axes, counts / counts.sum(1, keepdims=True))
         τ, way = REAL[name]
         axes.set_title(f"tempo {τ}, {WAYS[way]}: {np.trace(counts) / counts.sum():.0%} of windows right")
@@ -295,7 +295,7 @@ def three_maps(tempo: float = 2.0, perplexity: int = 20) -> Drawing:
     cases = {
         "tempo 1": reference,
         f"tempo {tempo:g}, as trained": grid_features(tempo),
-        f"tempo {tempo:g}, dilated by {whole}": grid_features(tempo, (whole,) * 3),
+        f"tempo {tempo:g}, dilated by {whole}": grid_features(tempo, (whole, whole, whole)),
     }
     figure, panels = new_figure(1, 3, width=12.4, height=4.6, sharex=True, sharey=True)
     arrays = {}

@@ -466,7 +466,7 @@ def separability(kinds: Mapping[str, Tensor] | None = None, clip: int = 0, row: 
     if not 1 <= len(kinds) <= len(_KINDS):
         raise ValueError(f"kinds has {len(kinds)} entries; give 1 to {len(_KINDS)}, more could not be told apart")
     figure = Figure(figsize=(10, 3.6))
-    left, right = figure.subfigures(1, 2, width_ratios=[1.35, 1])
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.35, 1])[0]
     panels, energy = left.subplots(1, len(kinds), squeeze=False, sharey=True)[0], right.subplots()
     arrays = {}
     for axes, (name, clips), (color, look) in zip(panels, kinds.items(), _KINDS, strict=False):
@@ -559,7 +559,7 @@ def _turned(image: Tensor, angle: float, mode: str) -> np.ndarray:
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     # From a place in the turned picture to where it was before; x before y, which runs downwards.
     back = torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]])
-    grid = affine_grid(back, (1, 1, *image.shape), align_corners=False)
+    grid = affine_grid(back, [1, 1, *image.shape], align_corners=False)
     return grid_sample(image[None, None].double(), grid, mode, align_corners=False)[0, 0].numpy()
 
 

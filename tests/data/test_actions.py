@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,7 +306,7 @@ def test_actions_on_the_spot_repeat_with_their_period(action):
 
 def test_seeds_subjects_and_repetitions_differ():
     base = ("handwaving", 5, 1, 1)
-    chosen = [base, ("boxing", 5, 1, 1), ("handwaving", 6, 1, 1), ("handwaving", 5, 3, 1), ("handwaving", 5, 1, 2)]
+    chosen: list[Any] = [base, ("boxing", 5, 1, 1), ("handwaving", 6, 1, 1), ("handwaving", 5, 3, 1), ("handwaving", 5, 1, 2)]
     made = [render(*part, 4, size=SMALL) for part in chosen] + [render(*base, 4, seed=1, size=SMALL)]
     assert len({digest(clip) for clip in made}) == len(made)
     assert digest(render(*base, 4, size=SMALL)) == digest(made[0])
@@ -335,8 +336,8 @@ def test_data_set_follows_the_official_split():
     everyone = Actions(None, **sizes)
     assert sorted(set(everyone.subject.tolist())) == list(range(1, 26))
     i = 37
-    part = (ACTIONS[everyone.action[i]], *(int(x[i]) for x in (everyone.subject, everyone.scenario, everyone.repetition)))
-    alone = render(*part, 2, start=None, fps=12.5, size=(12, 16))
+    subject, scenario, repetition = (int(x[i]) for x in (everyone.subject, everyone.scenario, everyone.repetition))
+    alone = render(ACTIONS[everyone.action[i]], subject, scenario, repetition, 2, start=None, fps=12.5, size=(12, 16))
     np.testing.assert_array_equal(everyone.clips[i, 0], alone)
     assert everyone.clips.shape == (100, 1, 2, 12, 16) and everyone.clips.dtype == torch.uint8
     item = everyone[i]
@@ -419,7 +420,8 @@ def test_bad_arguments_of_render(change, message):
 def test_numpy_numbers_will_do():
     plain = render("boxing", 3, 2, 1, 2, tempo=0.5, start=1.0, size=(30, 40))
     size = np.array([30, 40])
-    one = render(
+    make: Any = render
+    one = make(
         "boxing", np.int64(3), np.int32(2), np.uint8(1), np.int64(2), np.float32(0.5), np.int64(0), np.float32(1), size=size
     )
     assert (one == plain).all()

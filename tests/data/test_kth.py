@@ -190,7 +190,7 @@ def test_windows_show_the_frames_of_their_interval(folder):
     assert data.action.tolist() == [0, 0, 0, 4, 4] and data.subject.tolist() == [11] * 5
     assert (data.action.dtype, data.subject.dtype) == (torch.int64, torch.int64)
     starts = [4, 24, 44, 10, 34]
-    for window, start in zip(data, starts, strict=True):
+    for window, start in zip(iter(data), starts, strict=True):
         assert (window.shape, window.dtype) == ((1, 8, 60, 80), torch.float32)
         assert stripes(window) == [(start + 2 * t) % 32 for t in range(8)]
     assert torch.equal(data[-1], data[4])
@@ -200,7 +200,7 @@ def test_half_the_tempo_shows_the_same_time_in_twice_the_frames(folder):
     usual = KTH(folder, None, cache=folder / "cache")
     slowed = KTH(folder, None, frames=32, stride=1, cache=folder / "cache")
     assert usual.clip == slowed.clip and len(usual) == 4
-    for a, b in zip(usual, slowed, strict=True):
+    for a, b in zip(iter(usual), iter(slowed), strict=True):
         assert b.shape == (1, 32, 60, 80) and torch.equal(a, b[:, ::2])
 
 
@@ -362,7 +362,7 @@ def test_killed_write_is_not_taken_for_a_clip(folder):
 def test_loader_processes_read_the_same(folder):
     data = KTH(folder, "train", cache=folder / "cache")
     loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context="spawn")
-    assert torch.equal(torch.cat(list(loader)), torch.stack(list(data)))
+    assert torch.equal(torch.cat(list(loader)), torch.stack([*data]))
 
 
 # The real clips

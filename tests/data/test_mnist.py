@@ -72,7 +72,7 @@ def test_training_digits_are_distinct_digits_of_the_training_set(user_data):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_folder_is_read_plain_and_gzipped(tmp_path, digits, split, suffix):
+def test_folder_is_read_plain_and_gzipped(tmp_path, digits: tuple[np.ndarray, np.ndarray], split, suffix):
     write_folder(tmp_path, *digits, split, suffix)
     images, labels = mnist(split, tmp_path)
     assert (images.numpy() == digits[0]).all() and (labels.numpy() == digits[1]).all()
@@ -156,7 +156,7 @@ def test_script_makes_the_same_bytes_each_time(tmp_path):
     assert {path.name for path in tmp_path.glob("*npz*")} == {"first.npz", "second.npz"}
 
 
-def test_script_refuses_too_few_digits(tmp_path, digits):
+def test_script_refuses_too_few_digits(tmp_path, digits: tuple[np.ndarray, np.ndarray]):
     write_folder(tmp_path, *digits, "train")
     write_folder(tmp_path, *digits, "test")
     with pytest.raises(ValueError, match="has 7 training digits; 20000 are needed"):

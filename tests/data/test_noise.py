@@ -1,5 +1,7 @@
 """Noise: the same clip whenever and wherever it is asked for."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ def test_shape_range_and_labels():
     assert (clip.shape, clip.dtype, label) == ((3, 4, 6, 6), torch.float32, 1)
     assert 0 <= clip.min() < 0.1 and 0.9 < clip.max() < 1
     assert (len(data), len(Noise("test", 4, 6, 3))) == (32, 8)
-    assert len(list(data)) == 32
+    assert len([*data]) == 32
     with pytest.raises(IndexError):
         data[32]
 
@@ -27,7 +29,8 @@ def test_a_clip_depends_on_seed_split_and_index_alone(split):
     state = torch.get_rng_state()
     torch.manual_seed(1)
     assert torch.equal(data[5][0], clips[5])
-    batches = [clips for clips, _ in DataLoader(Noise(split, 4, 6, 3, np.int64(2)), batch_size=4, num_workers=2)]
+    of_numpy: Any = np.int64(2)
+    batches = [clips for clips, _ in DataLoader(Noise(split, 4, 6, 3, of_numpy), batch_size=4, num_workers=2)]
     assert torch.equal(torch.cat(batches), clips)
     torch.manual_seed(0)
     assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn from it

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,7 +291,7 @@ def test_digits_are_used_again_only_when_all_are_used(tmp_path):
 def test_items_are_what_networks_take():
     dataset = TRMNIST("test", clips=6)
     assert dataset.clips.shape == (6, 1, 8, 28, 28) and dataset.clips.dtype == torch.uint8
-    assert len(dataset) == len(list(dataset)) == 6
+    assert len(dataset) == len([*dataset]) == 6
     clip = dataset[-1]
     assert clip.shape == (1, 8, 28, 28) and clip.dtype == torch.float32
     assert torch.equal((clip * 255).round().byte(), dataset.clips[5]) and 0.9 < clip.max() <= 1
@@ -375,7 +376,8 @@ def test_bad_arguments_are_refused_in_words(options, message):
 
 def test_numpy_numbers_will_do():
     plain = TRMNIST("test", clips=3, seed=1, frames=4, speed=(1.0, 2.0), rotation=30.0)
-    one = TRMNIST("test", np.int64(3), np.uint8(1), np.int32(4), speed=np.array([1.0, 2.0]), rotation=np.float32(30))
+    make: Any = TRMNIST
+    one = make("test", np.int64(3), np.uint8(1), np.int32(4), speed=np.array([1.0, 2.0]), rotation=np.float32(30))
     assert torch.equal(one.clips, plain.clips)
 
 
@@ -391,4 +393,5 @@ def test_bad_images_are_refused_in_words():
 
 
 if __name__ == "__main__":
-    np.savez_compressed(REFERENCE, **{name: TRMNIST(**options).clips.numpy() for name, options in STORED.items()})
+    clips: dict[str, Any] = {name: TRMNIST(**options).clips.numpy() for name, options in STORED.items()}
+    np.savez_compressed(REFERENCE, **clips)

@@ -57,7 +57,9 @@ def test_video_of_varying_rate_is_sampled_by_time(tmp_path, write_video, numbers
     times = [0, 1, 2, 3, 8, 9, 10, 15, 16, 17]
     path = write_video(tmp_path / "clip.mkv", len(times), times)
     with av.open(str(path)) as container:
-        period = float(25 / container.streams.video[0].average_rate)
+        rate = container.streams.video[0].average_rate
+        assert rate
+        period = float(25 / rate)
     due = [max(i for i, time in enumerate(times) if round(time / period) <= k) for k in range(round(times[-1] / period) + 1)]
     assert numbers(decode(path)[..., 0]) == due
     for start in range(len(due)):

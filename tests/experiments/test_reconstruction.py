@@ -58,13 +58,13 @@ def test_a_quarter_wider_rank1_has_the_weights_of_stdcf():
 
 def test_every_run_of_the_plan_is_kept_and_nothing_else():
     assert {folder.name for folder in (runs_folder() / "reconstruction").iterdir()} == set(trials())
-    assert all(kept(*name.rsplit("-seed", 1)).finished for name in trials())
+    assert all(kept(name.removesuffix(f"-seed{seed}"), seed).finished for name, (_, seed, _) in trials().items())
 
 
 def test_kept_runs_are_complete_and_were_made_from_these_clips(test_clips):
     train_digest, test_digest = reconstruction.digest(TRMNIST("train").clips), reconstruction.digest(test_clips)
     for name, (variant, seed, epochs) in trials().items():
-        run = kept(*name.rsplit("-seed", 1))
+        run = kept(name.removesuffix(f"-seed{seed}"), seed)
         config = run.config
         assert (config["kind"], config["seed"], config["epochs"]) == (variant.kind, seed, epochs)
         assert (config["train_clips"], config["test_clips"]) == (train_digest, test_digest)

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["full", "rank1", "stdcf"])
 def test_a_step_is_timed(kind):
-    found = steps.measure_step(kind, Stage("stage-t", 4, 16, "spatial"), 2, steps=1)
+    found: dict[str, Any] = steps.measure_step(kind, Stage("stage-t", 4, 16, "spatial"), 2, steps=1)
     assert (found["kind"], found["stage"], found["batch"]) == (kind, "stage-t", 2)
     assert found["seconds"] > 0 and found["clips_per_second"] == pytest.approx(2 / found["seconds"], rel=0.05)
     assert found["peak_gib"] > 0.05
@@ -32,7 +33,7 @@ def test_the_largest_batch_is_searched_for(monkeypatch):
 
     monkeypatch.setattr(steps, "alone", alone)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    best = steps.largest_batch("full", Stage("full", 4, 16))["batch"]
+    best: Any = steps.largest_batch("full", Stage("full", 4, 16))["batch"]
     assert 45 - 45 // 16 <= best <= 45 and tried[:7] == [1, 2, 4, 8, 16, 32, 64] and len(tried) < 12
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -37,9 +38,9 @@ class Clips(Dataset):
         return self.clips[index] + 0.1 * torch.rand(1, 4, 8, 8), self.labels[index]
 
 
-def network(dropout=0.5, normalised=True):
+def network(dropout=0.5, normalised=True) -> SmallVideoNet:
     torch.manual_seed(0)
-    net = SmallVideoNet(num_classes=3, channels=(2, 3), strides=(1, 2), spatial_atoms=3, temporal_atoms=2)
+    net: Any = SmallVideoNet(num_classes=3, channels=(2, 3), strides=(1, 2), spatial_atoms=3, temporal_atoms=2)
     if not normalised:
         net.layers[1] = net.layers[4] = nn.Identity()
     net.fc = nn.Sequential(nn.Dropout(dropout), net.fc)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -186,6 +187,7 @@ def test_a_folder_in_use_ends_in_a_line(tmp_path, monkeypatch, capsys):
     holder = "import sys, time\nfrom stdcf_lib.runs import Run\nwith Run(sys.argv[1]).held(): print(flush=True), time.sleep(99)"
     holding = subprocess.Popen([sys.executable, "-c", holder, tmp_path / "run"], stdout=subprocess.PIPE)
     try:
+        assert holding.stdout
         holding.stdout.readline()
         answer = typed(*SMOKE, "--folder", tmp_path / "run", check=False)
     finally:
@@ -223,7 +225,7 @@ def test_the_network_is_the_one_asked_for():
     small = network(parser().parse_args([*SMOKE, "--kind", "rank1"]))
     assert small.kind == "rank1" and sum(p.numel() for p in small.parameters()) < 200_000
     arguments = parser().parse_args(["kinetics400", "--spatial-atoms", "4", "--checkpointing"])
-    model = network(arguments)
+    model: Any = network(arguments)
     assert model.stages[0][0].checkpointing and len(model.stages[0][0].residual[3].psi) == 4
     torch.manual_seed(arguments.seed)
     assert torch.equal(next(model.parameters()), next(stdcf_r50(spatial_atoms=4).parameters()))

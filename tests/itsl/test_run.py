@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -54,11 +55,11 @@ def test_the_schedule_is_the_papers():
     [
         (lambda: schedule(0, 8, 224), "iterations=0: give an integer of at least 1"),
         (lambda: schedule(1, 8, 224, reduction=3), "reduction=3: give a square, such as 4"),
-        (lambda: schedule(1, 8, 224, reduction=4.0), "reduction=4.0: give an integer"),
+        (lambda: schedule(1, 8, 224, reduction=cast(Any, 4.0)), "reduction=4.0: give an integer"),
         (lambda: schedule(1, 6, 224), "frames=6 and size=224 cannot be reduced by 4: give a multiple of 4 frames"),
         (lambda: schedule(1, 8, 225), "a multiple of 2 pixels"),
         (lambda: Stage("x", 0, 8), "stage 'x': frames=0: give an integer"),
-        (lambda: Stage("x", 8, 8.0), "stage 'x': size=8.0"),
+        (lambda: Stage("x", 8, cast(Any, 8.0)), "stage 'x': size=8.0"),
         (lambda: Stage("x", 8, 8, "both"), "stage 'x': frozen='both': choose 'spatial', 'temporal' or None"),
         (lambda: Stage("x", 8, 8, None, 0), "stage 'x': epochs=0: give a finite number above 0"),
         (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap': choose 'keep', 'dilate' or 'resample'"),
@@ -218,6 +219,7 @@ def test_adam_grows_with_the_root_of_the_batch():
 def test_the_rate_warms_up_and_falls_to_nothing():
     optimization = Recipe(learning_rate=1.0).optimization(small_net(), Stage("x", 4, 8), 100)
     optimizer, scheduler = optimization.optimizer, optimization.scheduler
+    assert scheduler
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])

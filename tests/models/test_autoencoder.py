@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +29,8 @@ def test_widths_and_strides_are_those_of_table_a():
     layers = [(x.in_channels, x.out_channels, x.kernel_size, x.stride) for x in model.children()]
     k, s1, s2 = (3, 3, 3), (1, 1, 1), (2, 2, 2)
     assert layers == [(1, 4, k, s2), (4, 8, k, s2), (8, 4, k, s2), (4, 4, k, s2), (4, 1, k, s1)]
-    middle = [layer.spatial.out_channels for layer in ReconstructionAutoencoder("rank1").children()]
+    rank1: list[Any] = list(ReconstructionAutoencoder("rank1").children())
+    middle = [layer.spatial.out_channels for layer in rank1]
     assert middle == [4, 8, 4, 4, 4]
 
 
@@ -48,8 +51,8 @@ def test_all_families_start_with_filters_of_the_same_variance():
 
 
 def test_something_can_stand_between_the_factors_of_rank1():
-    model = ReconstructionAutoencoder("rank1", between=nn.BatchNorm3d)
-    assert [layer.between.num_features for layer in model.children()] == [4, 8, 4, 4, 4]
+    layers: list[Any] = list(ReconstructionAutoencoder("rank1", between=nn.BatchNorm3d).children())
+    assert [layer.between.num_features for layer in layers] == [4, 8, 4, 4, 4]
 
 
 @pytest.mark.parametrize(

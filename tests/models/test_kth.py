@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,7 @@ def test_options_reach_the_layers():
 
 
 def test_bad_arguments_are_named():
+    bad: Any
     for bad, told in (
         ({"kind": "rank-1"}, "kind='rank-1'"),
         ({"kind": "full", "spatial_atoms": 5}, "spatial_atoms is not an option"),

@@ -1,4 +1,5 @@
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from stdcf_lib.rank1 import FullConv3d
 CLIPS = (1, 3, 8, 224, 224)
 
 
-def on_meta(*args, **kwargs):
+def on_meta(*args, **kwargs) -> Any:
     with torch.device("meta"):
         return stdcf_r50(*args, **kwargs)
 
@@ -66,7 +67,7 @@ def test_stages_have_the_sizes_of_table_c():
 @pytest.mark.parametrize(("kind", "layer"), [("full", FullConv3d), ("rank1", Rank1Conv3d), ("stdcf", STDCFConv3d)])
 def test_the_middle_convolutions_alone_are_of_the_kind_and_every_convolution_has_its_norm(kind, layer):
     torch.manual_seed(0)
-    network = VideoResNet(kind, 10, blocks=(1, 2), width=4, stem=(3, 5, 5))
+    network: Any = VideoResNet(kind, 10, blocks=(1, 2), width=4, stem=(3, 5, 5))
     assert network(torch.rand(2, 3, 4, 20, 20)).shape == (2, 10)
     assert network.stem[0].kernel_size == (3, 5, 5)
     middles = [block.residual[3] for stage in network.stages for block in stage]
@@ -81,7 +82,8 @@ def test_the_middle_convolutions_alone_are_of_the_kind_and_every_convolution_has
 
 def test_a_block_adds_its_shortcut():
     torch.manual_seed(0)
-    block = VideoResNet("stdcf", 10, blocks=(2,), width=4).stages.res2[1].eval()
+    network: Any = VideoResNet("stdcf", 10, blocks=(2,), width=4)
+    block = network.stages.res2[1].eval()
     x = torch.randn(1, 16, 3, 5, 5)
     torch.testing.assert_close(block(x), (block.residual(x) + x).relu())
     nn.init.zeros_(block.residual[-1].weight)
@@ -97,12 +99,12 @@ def test_the_answer_is_the_head_on_the_average_over_space_and_time():
 
 
 def test_options_reach_the_layers():
-    assert VideoResNet("stdcf", blocks=(1,), spatial_atoms=4, temporal_atoms=2).stages.res2[0].residual[3].alpha.shape[2:] == (
-        4,
-        2,
-    )
-    assert stdcf_r50(spatial_atoms=3, temporal_atoms=1).stages.res5[2].residual[3].alpha.shape == (512, 512, 3, 1)
-    assert VideoResNet("rank1", blocks=(1,), between=None).stages.res2[0].residual[3].between is None
+    small: Any = VideoResNet("stdcf", blocks=(1,), spatial_atoms=4, temporal_atoms=2)
+    assert small.stages.res2[0].residual[3].alpha.shape[2:] == (4, 2)
+    large: Any = stdcf_r50(spatial_atoms=3, temporal_atoms=1)
+    assert large.stages.res5[2].residual[3].alpha.shape == (512, 512, 3, 1)
+    rank1: Any = VideoResNet("rank1", blocks=(1,), between=None)
+    assert rank1.stages.res2[0].residual[3].between is None
 
 
 @pytest.mark.parametrize(
@@ -132,9 +134,9 @@ def test_bad_clips_are_named():
 # Checkpointing
 
 
-def tiny(kind="stdcf", **options):
+def tiny(kind="stdcf", **options) -> Any:
     torch.manual_seed(0)
-    model = VideoResNet(kind, 5, blocks=(1, 2), width=4, stem=(3, 3, 3), **options)
+    model: Any = VideoResNet(kind, 5, blocks=(1, 2), width=4, stem=(3, 3, 3), **options)
     for block in (block for stage in model.stages for block in stage):  # or the middle convolutions would have no gradient
         nn.init.ones_(block.residual[-1].weight)
     return model.train()
@@ -144,13 +146,17 @@ def tiny(kind="stdcf", **options):
 def test_checkpointing_changes_neither_result_nor_gradients_nor_statistics(kind):
     clips = torch.rand(3, 3, 4, 16, 16)
     outcomes = []
+
+    def step(model):
+        model.zero_grad()
+        logits = model(clips)
+        logits.square().sum().backward()
+        return logits
+
     for checkpointing in (False, True):
         model = tiny(kind, checkpointing=checkpointing)
-        for _ in range(2):
-            model.zero_grad()
-            logits = model(clips)
-            logits.square().sum().backward()
-        outcomes.append((logits, [p.grad for p in model.parameters()], list(model.state_dict().values())))
+        step(model)
+        outcomes.append((step(model), [p.grad for p in model.parameters()], list(model.state_dict().values())))
     (logits, gradients, state), (again, same_gradients, same_state) = outcomes
     torch.testing.assert_close(logits, again)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients, same_gradients, strict=True))
@@ -181,7 +187,8 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_a_block_begins_as_its_shortcut():
-    block = VideoResNet("stdcf", 5, blocks=(2,), width=4).stages[0][1]
+    network: Any = VideoResNet("stdcf", 5, blocks=(2,), width=4)
+    block = network.stages[0][1]
     x = torch.rand(1, 16, 2, 6, 6)
     torch.testing.assert_close(block(x), x)
 
@@ -195,8 +202,8 @@ def image_network():
     network = torchvision.models.resnet50(weights=None)
     for module in network.modules():  # as if trained: statistics and scales of its own
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.get_buffer("running_mean"), -0.1, 0.1)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.2, 0.6)
     return network.eval()
 
@@ -219,7 +226,7 @@ def test_atoms_take_the_nearest_they_can(image_network):
     model = stdcf_r50(5)
     energy = start_from_image(model, image_network.state_dict())
     assert len(energy) == 16 + 1 and all(0.4 < share <= 1 + 1e-6 for share in energy.values())
-    layer = model.get_submodule("stages.res3.1.residual.3")
+    layer: Any = model.get_submodule("stages.res3.1.residual.3")
     inflated = image_network.layer2[1].conv2.weight.detach()[:, :, None].expand(-1, -1, 3, -1, -1) / 3
     residual = (layer.filters() - inflated).detach().flatten(2)
     products = torch.einsum("nt,mhw->mnthw", layer.phi.detach(), layer.psi.detach()).flatten(2).flatten(0, 1)

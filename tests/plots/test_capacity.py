@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from stdcf_lib.experiments import reconstruction
 from stdcf_lib.plots import capacity as plots
 
 
-def drawn_lines(axes):
+def drawn_lines(axes) -> dict[str, Any]:
     return {line.get_label(): line.get_ydata() for line in axes.get_lines()}
 
 
@@ -24,7 +26,8 @@ def test_alpha_matrix_lines_part_the_blocks():
     m, n, alpha, free = (i.get_extent() for i in plots.alpha_matrix(C=3, K_u=4, K_t=2, middle=2).figure.axes[0].images)
     # A row of m stands beside its row of α, a column of n above its column, at the same scale.
     assert m[2:] == alpha[2:] == free[2:] == [12, 0] and n[:2] == alpha[:2]
-    across, down, *_ = plots.alpha_matrix(C=3, K_u=4, K_t=2, middle=2).figure.axes[0].collections
+    lines: list[Any] = list(plots.alpha_matrix(C=3, K_u=4, K_t=2, middle=2).figure.axes[0].collections)
+    across, down, *_ = lines
     assert [segment[0, 1] for segment in across.get_segments()] == [4, 8]
     assert [segment[0, 0] - alpha[0] for segment in down.get_segments()] == [2, 4]
 
@@ -95,7 +98,7 @@ def test_trained_figure_marks_the_middle_channels_of_table_a(monkeypatch):
     monkeypatch.setattr(reconstruction, "trained", lambda name, seed: reconstruction.FAMILIES[name].build(seed))
     figure, arrays = plots.nearest_rank1_trained()
     assert arrays["conv2"].shape == (len(reconstruction.SEEDS), 20)
-    assert [axes.get_lines()[0].get_xdata()[0] for axes in figure.axes] == [4, 8, 4, 4, 4]
+    assert [np.asarray(axes.get_lines()[0].get_xdata())[0] for axes in figure.axes] == [4, 8, 4, 4, 4]
 
 
 @pytest.mark.parametrize("nothing", [{}, {"a": []}])

@@ -1,10 +1,11 @@
 import cmath
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import conv3d
 
 from stdcf_lib import Rank1Conv3d, STDCFConv3d, explore
@@ -25,6 +26,10 @@ def rebuilt(psi, phi, alpha):
         for t in range(phi.shape[1]):
             w[t] += alpha[m, n] * psi[m] * phi[n, t]
     return w
+
+
+def bars(axes) -> list[Any]:
+    return list(axes.patches)
 
 
 def images(axes):
@@ -85,7 +90,7 @@ def test_atoms_are_drawn_as_they_are(parts):
     figure, arrays = plots.atoms(psi, phi)
     space, *time = figure.axes
     np.testing.assert_array_equal(images(space), psi)
-    assert [[bar.get_height() for bar in axes.patches] for axes in time] == phi.tolist()
+    assert [[bar.get_height() for bar in bars(axes)] for axes in time] == phi.tolist()
     np.testing.assert_array_equal(arrays["psi"], psi)
     np.testing.assert_array_equal(arrays["phi"], phi)
 
@@ -95,7 +100,7 @@ def test_products_are_a_multiplication_table(parts):
     figure, arrays = plots.products(psi, phi)
     for m, n, t in np.ndindex(4, 2, 6):
         np.testing.assert_allclose(arrays["products"][m, n, t], psi[m] * phi[n, t])
-    corner = [image for image in figure.axes[0].images if image.get_array().shape == (3, 5)]
+    corner = [image for image in figure.axes[0].images if np.asarray(image.get_array()).shape == (3, 5)]
     assert len(corner) == 4 + 4 * 2 * 6
 
 
@@ -117,11 +122,11 @@ def test_assembly_adds_the_largest_terms_first(parts, terms):
     np.testing.assert_allclose(arrays["errors"], errors, atol=1e-12)
     drawn = next(axes for axes in figure.axes if axes.get_xlabel() == "terms").get_lines()
     np.testing.assert_array_equal(drawn[0].get_ydata(), arrays["errors"])
-    assert drawn[1].get_xydata().tolist() == [[terms, arrays["errors"][terms]]]
+    assert np.asarray(drawn[1].get_xydata()).tolist() == [[terms, arrays["errors"][terms]]]
 
 
 @pytest.mark.parametrize("terms", [0, 9])
-def test_assembly_refuses_terms_that_are_not_there(parts, terms):
+def test_assembly_refuses_terms_that_are_not_there(parts: tuple[Tensor, Tensor, Tensor], terms):
     with pytest.raises(ValueError, match=rf"terms={terms}: M × N = 8 .* give 1 to 8"):
         plots.assembly(*parts, terms)
 
@@ -132,7 +137,7 @@ def test_maps_between_the_three_layers(parts):
     arrays = plots.three_layers(clip, psi, phi, alpha, t).arrays
     np.testing.assert_array_equal(arrays["frames"], clip[0, 0, 2:8])
     for n in range(2):
-        after_phi = sum(phi[n, k] * clip[0, 0, t + k] for k in range(6))
+        after_phi: Any = sum(phi[n, k] * clip[0, 0, t + k] for k in range(6))
         np.testing.assert_allclose(arrays["after_phi"][n], after_phi)
         for m, y, x in np.ndindex(4, 5, 4):
             wanted = float((psi[m] * after_phi[y : y + 3, x : x + 5]).sum())
@@ -248,8 +253,8 @@ def test_compass_says_what_is_kept_and_draws_the_bars():
     layer = STDCFConv3d.from_conv3d(bank, 5, 2)
     lost = float(((layer.filters() - bank.weight) ** 2).detach().sum() / (bank.weight**2).detach().sum())
     assert figure.get_suptitle() == f"$M=5$, $N=2$ keep {1 - lost:.1%} of the filters' energy"
-    assert [bar.get_height() for bar in figure.axes[1].patches] == pytest.approx(arrays["energy"].tolist())
-    angles = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[1].patches]
+    assert [bar.get_height() for bar in bars(figure.axes[1])] == pytest.approx(arrays["energy"].tolist())
+    angles = [bar.get_x() + bar.get_width() / 2 for bar in bars(figure.axes[1])]
     np.testing.assert_allclose(angles, np.radians(45 * np.arange(8)))
 
 
@@ -278,7 +283,7 @@ def test_tempo_curves_coincide_against_dilation_times_speed(rightward):
     assert once[20] == pytest.approx(fourier_amplitude(rebuilt(*rightward), 1.0, 0, 8.0, 1), abs=1e-4)
     against_speed, against_product = figure.axes
     for d, left, right in zip((1, 2, 3), against_speed.get_lines(), against_product.get_lines(), strict=True):
-        np.testing.assert_allclose(right.get_xdata(), d * left.get_xdata())
+        np.testing.assert_allclose(np.asarray(right.get_xdata()), d * np.asarray(left.get_xdata()))
 
 
 def test_energy_kept_with_all_atoms_of_one_kind_is_a_truncated_svd():
@@ -295,16 +300,16 @@ def test_energy_kept_with_all_atoms_of_one_kind_is_a_truncated_svd():
 def test_energy_kept_writes_each_cell_in_its_place():
     figure, arrays = plots.energy_kept({"random": normal(3, 2, 3, 2, 2)})
     for text in figure.axes[0].texts:
-        n, m = text.get_position()
-        assert text.get_text() == f"{arrays['random'][m, n]:.0%}"
+        at: Any = text.get_position()
+        assert text.get_text() == f"{arrays['random'][at[1], at[0]]:.0%}"
 
 
 def test_conversion_draws_the_report():
     report = [ConvertedLayer("a", 5, 3, 0.8, 1000, 600, None, None), ConvertedLayer("b", 2, 1, 0.3, 50, 20, None, None)]
     figure, arrays = plots.conversion(report)
-    before, after = figure.axes[0].get_lines()
-    assert before.get_xydata().tolist() == [[1000, 0], [50, 1]] and after.get_xydata().tolist() == [[600, 0], [20, 1]]
-    assert [bar.get_width() for bar in figure.axes[1].patches] == arrays["energy"].tolist() == [0.8, 0.3]
+    before, after = (np.asarray(line.get_xydata()) for line in figure.axes[0].get_lines())
+    assert before.tolist() == [[1000, 0], [50, 1]] and after.tolist() == [[600, 0], [20, 1]]
+    assert [bar.get_width() for bar in bars(figure.axes[1])] == arrays["energy"].tolist() == [0.8, 0.3]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
     assert figure.axes[0].get_title() == "Parameters: 1,050 before, 620 after"
 
@@ -322,7 +327,7 @@ def test_costs_are_counted_right():
     macs = [4 * 6 * 27, 4 * 3 * 3 + 4 * 3 * 5 * 9 + 4 * 15 * 6, 4 * 6 * 9 + 6 * 6 * 3]
     assert arrays["macs"].tolist() == [voxels * m for m in macs]
     for axes, values in zip(figure.axes, arrays.values(), strict=True):
-        assert [bar.get_width() for bar in axes.patches] == values.tolist()
+        assert [bar.get_width() for bar in bars(axes)] == values.tolist()
         assert [text.get_text() for text in axes.texts] == [f" {value / values[0]:.2f}" for value in values]
 
 

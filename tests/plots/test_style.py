@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -70,7 +71,7 @@ def test_lines_differ_in_colour_and_in_style():
         axes.plot(np.eye(7))
         return Drawing(figure, {})
 
-    drawn = lines().figure.axes[0].lines
+    drawn: list[Any] = list(lines().figure.axes[0].lines)
     assert len({line.get_color() for line in drawn}) == len({str(line._dash_pattern) for line in drawn}) == 7
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -93,15 +95,15 @@ def test_the_map_stays_while_clips_move():
 def test_a_line_leads_from_each_clip_to_where_it_went():
     drawing = plots.tempo_map(tempo=3.0, action="walking")
     start, end = np.asarray(plots.fitted_map()), drawing.arrays["position"]
-    lines = {tuple(line.get_xydata().ravel()) for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 2}
+    paths = [np.asarray(line.get_xydata()) for line in drawing.figure.axes[0].lines]
+    lines = {tuple(path.ravel()) for path in paths if len(path) == 2}
     walking = plots.grid_actions() == 5
     assert lines == {(*a, *b) for a, b in zip(start[walking], end[walking], strict=True)}
 
 
 def test_one_can_look_at_one_action_or_one_subject():
-    everybody, boxers, one = (
-        plots.tempo_map(**chosen).png() for chosen in ({}, {"action": "boxing"}, {"action": "boxing", "subject": 22})
-    )
+    choices: list[dict[str, Any]] = [{}, {"action": "boxing"}, {"action": "boxing", "subject": 22}]
+    everybody, boxers, one = (plots.tempo_map(**chosen).png() for chosen in choices)
     assert len({everybody, boxers, one}) == 3
 
 

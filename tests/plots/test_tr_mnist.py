@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,10 @@ from PIL import Image
 from stdcf_lib.data import TRMNIST, mnist
 from stdcf_lib.data.tr_mnist import Motion, overhang
 from stdcf_lib.plots import tr_mnist as plots
+
+
+def boxes(axes) -> list[Any]:
+    return list(axes.patches)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def images():
 
 def test_an_animation_plays_every_frame(dataset):
     animation = plots.Animation(dataset.clips[:2, 0], scale=2, pace=100)
-    picture = Image.open(io.BytesIO(animation.png()))
+    picture: Any = Image.open(io.BytesIO(animation.png()))
     assert (picture.n_frames, picture.info["duration"], picture.info["loop"]) == (8, 100, 0)
     picture.seek(5)
     frame = np.array(picture.convert("L"))
@@ -47,7 +52,7 @@ def test_ink_boxes_frame_the_ink(images):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
         rows, columns = np.nonzero(image)
         expected = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
-        assert axes.patches[0].get_bbox().bounds == expected == (left, top, width, height)
+        assert boxes(axes)[0].get_bbox().bounds == expected == (left, top, width, height)
         centre = np.squeeze(axes.get_lines()[0].get_xydata())
         np.testing.assert_allclose(centre, [left + width / 2, top + height / 2])
 
@@ -104,7 +109,7 @@ def test_making_draws_boxes_and_paths_where_the_digits_are():
     figure, arrays = plots.making(clip=2, **options)
     motion = TRMNIST("test", clips=3, **options).motion
     strip, paths = figure.axes
-    drawn = np.array([patch.get_bbox().bounds for patch in strip.patches]).reshape(3, 8, 4)
+    drawn = np.array([patch.get_bbox().bounds for patch in boxes(strip)]).reshape(3, 8, 4)
     height, width = motion.box[2, :, 2:].T.numpy()
     np.testing.assert_allclose(drawn[:, :, 2] * 40, np.repeat(width[:, None], 8, 1))
     np.testing.assert_allclose(drawn[:, :, 3] * 40, np.repeat(height[:, None], 8, 1))
@@ -114,7 +119,7 @@ def test_making_draws_boxes_and_paths_where_the_digits_are():
     centres = motion.position[2] + motion.box[2, :, None, 2:] / 2
     np.testing.assert_allclose(arrays["centres"], centres)
     for d, markers in enumerate(paths.get_lines()[1::3]):
-        np.testing.assert_allclose(markers.get_xydata(), centres[d].numpy()[:, ::-1])
+        np.testing.assert_allclose(np.asarray(markers.get_xydata()), centres[d].numpy()[:, ::-1])
 
 
 def test_overhangs_count_the_ink_outside(dataset, images):
@@ -144,7 +149,7 @@ def test_borders_measures_the_room_and_the_loss_of_the_very_clips():
     inside = dataset.clips[:, 0].double().sum((2, 3))
     whole = plots.alone(dataset.motion, images, margin=20)[:, 0].double().sum((2, 3))
     np.testing.assert_allclose(arrays["ink box, ink cut off"], (1 - inside / whole).mean(1), atol=1e-3)
-    stuck = [bar.get_width() for bar in figure.axes[1].patches]
+    stuck = [bar.get_width() for bar in boxes(figure.axes[1])]
     np.testing.assert_allclose(stuck, [100, 100 * (np.hypot(*side.T) >= 28).mean(), 0, 0])
 
 
@@ -252,7 +257,7 @@ def test_slices_and_separability_draw_the_row_they_name(dataset):
         for axes, (name, clips) in zip(panels, kinds.items(), strict=True):
             np.testing.assert_array_equal(axes.images[0].get_array(), clips[5, :, 11])
             assert axes.get_title() == name
-    curves = {line.get_label(): line.get_ydata() for line in figure.axes[-1].get_lines()}
+    curves = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[-1].get_lines()}
     for name, clips in kinds.items():
         np.testing.assert_allclose(curves[name], plots.separable_energy(clips).mean(0))
 
@@ -321,6 +326,6 @@ def test_draws_of_the_protocol_are_even():
 
 def test_separability_refuses_what_could_not_be_told_apart(dataset):
     with pytest.raises(ValueError, match="7 entries; give 1 to 6"):
-        plots.separability(dict.fromkeys("abcdefg", dataset.clips[:, 0]))
+        plots.separability({name: dataset.clips[:, 0] for name in "abcdefg"})
     with pytest.raises(ValueError, match="0 entries"):
         plots.separability({})
