@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 MINUTE = 60_000  # milliseconds, as playwright counts
 
 # A page that asks nothing of the network, and keeps all cells in the document even where they are out of sight.
