@@ -305,8 +305,14 @@ def test_actions_on_the_spot_repeat_with_their_period(action):
 
 
 def test_seeds_subjects_and_repetitions_differ():
-    base: Any = ("handwaving", 5, 1, 1)
-    chosen: list[Any] = [base, ("boxing", 5, 1, 1), ("handwaving", 6, 1, 1), ("handwaving", 5, 3, 1), ("handwaving", 5, 1, 2)]
+    base = ("handwaving", 5, 1, 1)
+    chosen: list[tuple[str, int, int, int]] = [
+        base,
+        ("boxing", 5, 1, 1),
+        ("handwaving", 6, 1, 1),
+        ("handwaving", 5, 3, 1),
+        ("handwaving", 5, 1, 2),
+    ]
     made = [render(*part, 4, size=SMALL) for part in chosen] + [render(*base, 4, seed=1, size=SMALL)]
     assert len({digest(clip) for clip in made}) == len(made)
     assert digest(render(*base, 4, size=SMALL)) == digest(made[0])
