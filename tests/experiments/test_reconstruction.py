@@ -63,11 +63,14 @@ def test_every_run_of_the_plan_is_kept_and_nothing_else():
 
 def test_kept_runs_are_complete_and_were_made_from_these_clips(test_clips):
     train_digest, test_digest = reconstruction.digest(TRMNIST("train").clips), reconstruction.digest(test_clips)
+    validation_digest = reconstruction.digest(reconstruction.validation_clips())
     for name, (variant, seed, epochs) in trials().items():
         run = kept(name.removesuffix(f"-seed{seed}"), seed)
         config = run.config
         assert (config["kind"], config["seed"], config["epochs"]) == (variant.kind, seed, epochs)
-        assert (config["train_clips"], config["test_clips"]) == (train_digest, test_digest)
+        scored_on = validation_digest if name in reconstruction.care() else test_digest
+        assert (config["train_clips"], config["test_clips"]) == (train_digest, scored_on)
+        assert config["learning_rate"] == variant.rate
         assert [row["epoch"] for row in run.metrics] == list(range(1, epochs + 1))
 
 
@@ -75,6 +78,20 @@ def test_kept_runs_are_complete_and_were_made_from_these_clips(test_clips):
 def test_kept_weights_give_the_kept_error(name, test_clips):
     expected = kept(name).metrics[-1]["test_mse"]
     assert reconstruction.errors(trained(name), test_clips).mean().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_chosen_starts_and_rates_are_the_best_of_their_trials():
+    """By the mean over seeds that no result uses, on clips that no result is scored on."""
+    assert not set(reconstruction.CARE_SEEDS) & {
+        seed for name, (_, seed, _) in trials().items() if not name.startswith("care-")
+    }
+    for family, chosen in reconstruction.CHOSEN.items():
+        found = {}
+        for start in reconstruction.CARE_STARTS[family]:
+            for rate in reconstruction.CARE_RATES:
+                runs = [kept(f"care-{family}-{start}-{rate:g}", seed) for seed in reconstruction.CARE_SEEDS]
+                found[start, rate] = sum(run.metrics[-1]["test_mse"] for run in runs) / len(runs)
+        assert min(found, key=lambda way: found[way]) == chosen
 
 
 def test_the_sweep_covers_all_atom_counts():
