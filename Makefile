@@ -18,7 +18,7 @@ lab: $(READY) ## open the notebooks in JupyterLab, at the first
 	$(BIN)/jupyter lab notebooks/01_capacity.ipynb
 
 test: $(READY) ## run every test, then every notebook against its stored outputs
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(COVERAGE)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(COVERAGE)
 	$(BIN)/pytest --numprocesses auto --dist loadfile --nbval notebooks/
 
 lint: $(READY) ## check style, format and types, notebooks included
