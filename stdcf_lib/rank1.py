@@ -295,6 +295,8 @@ def _spread(conv: nn.Conv3d | nn.ConvTranspose3d, temporal: int) -> None:
     if not isinstance(conv.padding, str):
         padding, rest = divmod(conv.padding[0] * temporal, before)
         if rest:
-            raise ValueError(f"padding={conv.padding} cannot follow from a dilation of {before} to {temporal}: it would be fractional")
+            raise ValueError(
+                f"padding={conv.padding} cannot follow from a dilation of {before} to {temporal}: it would be fractional"
+            )
         conv.padding = (padding, *conv.padding[1:])
     conv.dilation = (temporal, *conv.dilation[1:])

@@ -38,12 +38,18 @@ class Interactions:
 
     def __init__(self, folder: str | Path, height: int = 64, width: int = 96) -> None:
         height, width = whole("height", height), whole("width", width)
-        found = sorted((tuple(map(int, m.groups())), path) for path in Path(folder).glob("*.avi") if (m := _NAME.fullmatch(path.name)))
+        found = sorted(
+            (tuple(map(int, m.groups())), path) for path in Path(folder).glob("*.avi") if (m := _NAME.fullmatch(path.name))
+        )
         if not found:
-            raise FileNotFoundError(f"no clip such as 0_1_4.avi in {str(folder)!r}; give the folder of UT-Interaction's segmented_set1")
+            raise FileNotFoundError(
+                f"no clip such as 0_1_4.avi in {str(folder)!r}; give the folder of UT-Interaction's segmented_set1"
+            )
         wrong = [path.name for (_, _, label), path in found if label >= len(INTERACTIONS)]
         if wrong:
-            raise ValueError(f"{wrong[0]} is named for interaction {wrong[0].split('_')[2][:-4]}; there are 0 to {len(INTERACTIONS) - 1}")
+            raise ValueError(
+                f"{wrong[0]} is named for interaction {wrong[0].split('_')[2][:-4]}; there are 0 to {len(INTERACTIONS) - 1}"
+            )
         films = [decode_gray(path) for _, path in found]
         self.name = [path.name for _, path in found]
         self.sequence = torch.tensor([sequence for (_, sequence, _), _ in found])

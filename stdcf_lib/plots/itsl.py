@@ -32,9 +32,16 @@ from stdcf_lib.plots.style import (
 GIB = 2**30
 # A stage's kind, by what it freezes.
 KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-_COLORS = (BLUE, BLACK, SKY_BLUE, PURPLE, GREEN, ORANGE, VERMILLION, ORANGE, BLACK, BLACK, BLACK)
-PLAN_COLORS = dict(zip(PLANS, _COLORS, strict=True))
-PLAN_MARKERS = dict(zip(PLANS, "oD^svP*X<d>", strict=True))
+# Blue for the stages of ITSL, black for full size, orange where ITSL lacks a part.
+_LOOKS = {
+    "itsl-resample": (BLUE, "o"), "itsl": (SKY_BLUE, "s"), "itsl-dilate": (GREEN, "^"),
+    "direct": (BLACK, "D"), "direct-updates": (BLACK, "o"), "direct-large": (BLACK, "s"), "direct-memory": (BLACK, "v"),
+    "multigrid": (PURPLE, "P"),
+    "unfrozen": (ORANGE, "s"), "unfrozen-resample": (ORANGE, "o"), "unfrozen-restored": (ORANGE, "D"),
+    "atoms-never-train": (VERMILLION, "X"), "t-only": (VERMILLION, "<"), "s-only": (VERMILLION, ">"),
+}  # fmt: skip
+PLAN_COLORS = {name: color for name, (color, _) in _LOOKS.items()}
+PLAN_MARKERS = {name: marker for name, (_, marker) in _LOOKS.items()}
 
 # Appendix D, Tables D and E: top-1 and top-5 accuracy in percent after each stage, in order; the last is called "STDCF-R50".
 PUBLISHED = {
