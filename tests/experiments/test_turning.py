@@ -7,7 +7,6 @@ import torch
 from accelerate.state import AcceleratorState
 
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.experiments import turning
 from stdcf_lib.experiments.plans import itsl
 from stdcf_lib.experiments.turning import (
     BATCH_SIZE,
