@@ -123,7 +123,7 @@ def fit(
     precision: str = "bf16",
     progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Train the network of a seed by a plan, at a rate, and keep it in `folder`: the metrics of `itsl.run`, scored by `accuracy`.
+    """Train the network of a seed by a plan at a rate, and keep it in `folder`: metrics of `itsl.run`, scored by `accuracy`.
 
     The kept runs have precision "bf16", which is twice as fast as "no" (float32) on a CPU that multiplies bfloat16 by itself,
     and many times slower on one that does not.

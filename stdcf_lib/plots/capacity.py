@@ -134,19 +134,10 @@ def families(C: int = 8, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Dra
     left.set(xlabel="dimension, in units of $C^2$", xlim=(0, 30))
     left.invert_yaxis()
     arrays = {"dimensions": counts, "joint to rank-1": np.array(to_rank1), "rank-1 to joint": np.array(to_joint)}
-    rows = (
-        ("a joint layer's,\nto the nearest rank-1", to_rank1, BLUE),
-        ("a rank-1 layer's,\nto the nearest joint", to_joint, VERMILLION),
-    )
-    for row, (_, values, color) in enumerate(rows):
+    for row, (values, color) in enumerate(((to_rank1, BLUE), (to_joint, VERMILLION))):
         right.plot(values, np.full(len(values), row), "o", color=color, alpha=0.5)
-    right.set(
-        xlabel="relative distance of the filters",
-        xlim=(0, 1),
-        ylim=(1.6, -0.6),
-        yticks=range(2),
-        yticklabels=[row[0] for row in rows],
-    )
+    right.set(xlabel="relative distance of the filters", xlim=(0, 1), ylim=(1.6, -0.6), yticks=range(2))
+    right.set_yticklabels(["a joint layer's,\nto the nearest rank-1", "a rank-1 layer's,\nto the nearest joint"])
     figure.suptitle(f"Filters of $3 \\times 3 \\times 3$, $C = C'' = {C}$")
     return Drawing(figure, arrays)
 
