@@ -1,8 +1,12 @@
 """The ITSL experiment that a laptop can run: digits that turn, and every schedule at the same compute.
 
-`python -m stdcf_lib.experiments itsl` trains what `runs/itsl/` keeps and is not there yet.
+`python -m stdcf_lib.experiments itsl` trains what `runs/itsl/` keeps and is not there yet;
+`python -m stdcf_lib.experiments.turning`, on an idle machine, measures how long each plan trains.
 """
 
+import json
+import statistics
+import time
 from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
@@ -10,21 +14,19 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import functional as F
 
-from stdcf_lib.data.turning import TurningDigits, parts
+from stdcf_lib.data.turning import CLIPS, TurningDigits, parts
 from stdcf_lib.experiments.plans import Plan, direct, itsl
-from stdcf_lib.itsl import Stage, run
+from stdcf_lib.itsl import AtomSwap, Stage, run
 from stdcf_lib.models import SmallVideoNet
-from stdcf_lib.runs import Run, digest, runs_folder
+from stdcf_lib.runs import Run, digest, machine, runs_folder
 
 FRAMES, SIZE, BATCH_SIZE = 16, 28, 64
 BUDGET = 4.0  # the compute of so many full-size epochs
 MINUTES = 2.5  # a run at BUDGET, one thread on an idle core of an AMD EPYC
 # A rate for each plan (of Adam) is chosen from three, on clips and a seed that no result uses.
 CARE_RATES, CARE_SEED = (3e-3, 1e-2, 3e-2), 100
-# Seeds are added in threes until the interval of a difference that carries a conclusion is narrower than ±0.03, or time is up;
-# this was written down before any of them was trained.
-SEEDS, MORE_SEEDS = range(3), range(6)
 
 
 def network(seed: int = 0) -> SmallVideoNet:
@@ -67,10 +69,9 @@ PLANS = {
 }
 # The best rate of each plan, by the joint accuracy of the `care` runs at full size.
 CHOSEN = {name: 3e-3 for name in PLANS}
-# What carries a conclusion has more seeds.
-CONCLUSIVE = (
-    "itsl-resample", "direct", "direct-updates", "direct-large", "unfrozen-restored", "atoms-never-train", "t-only", "s-only",
-)  # fmt: skip
+# Seeds are added in threes until the interval of a difference that carries a conclusion is narrower than ±0.03, or time is up,
+# whatever it includes; this was written down before any of them was trained.
+SEEDS = {name: range(3) for name in PLANS}
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,12 @@ def care() -> dict[str, Trial]:
 
 def trials() -> dict[str, Trial]:
     """Name of each kept run → its trial, those that others wait for first."""
+    rounds = range(max(seeds.stop for seeds in SEEDS.values()))
     results = {
         f"{name}-seed{seed}": Trial(plan, CHOSEN[name], seed)
-        for seed in MORE_SEEDS
+        for seed in rounds
         for name, plan in PLANS.items()
-        if seed in SEEDS or name in CONCLUSIVE
+        if seed in SEEDS[name]
     }
     return care() | results
 
@@ -106,6 +108,16 @@ def trials() -> dict[str, Trial]:
 def kept(name: str, seed: int = 0) -> Run:
     """The kept run of a plan, such as `kept("itsl-dilate", seed=1)`."""
     return _run(f"{name}-seed{seed}")
+
+
+def care_scores(name: str) -> dict[float, float]:
+    """The joint accuracy at full size that a plan's `care` run with each rate ended with."""
+    return {rate: kept(f"care-{name}-{rate:g}", CARE_SEED).metrics[-1]["full_joint"] for rate in CARE_RATES}
+
+
+def final(name: str, part: str = "joint") -> list[float]:
+    """The accuracy at full size that each seed of a plan ended with: "joint", "digit" or "motion"."""
+    return [kept(name, seed).metrics[-1][f"full_{part}"] for seed in SEEDS[name]]
 
 
 def _run(trial: str) -> Run:
@@ -180,3 +192,47 @@ def run_trial(name: str) -> str:
     last, seconds = kept_run.metrics[-1], fsum(row["seconds"] for row in kept_run.metrics)
     found = ", ".join(f"{part} {last[f'full_{part}']:.3f}" for part in ("joint", "digit", "motion"))
     return f"{name}: {found} in {seconds:.0f} s"
+
+
+def measure_minutes(plan: Plan, steps: int = 5) -> float:
+    """How long a plan trains on one thread: the median time of a few steps in each stage, times its steps.
+
+    Unlike the seconds of a kept run, which had another beside it, this is taken on an idle machine; evaluations are left out.
+    """
+    model = network().to(memory_format=torch.channels_last_3d)
+    swaps, total = AtomSwap(model, plan.recipe(1.0, 0).anchor(list(plan.stages)), plan.swap), 0.0
+    for stage in plan.timed(network()):
+        swaps.to(stage)
+        batch = stage.batch * plan.batch_size
+        clips = torch.rand(batch // plan.accumulation, 1, stage.frames, stage.size, stage.size)
+        clips, labels = clips.to(memory_format=torch.channels_last_3d), torch.zeros(len(clips), dtype=torch.int64)
+        optimizer = plan.recipe(1e-6, 0).optimization(model, stage, steps).optimizer
+        seconds = []
+        for _ in range(1 + steps):
+            start = time.perf_counter()
+            for _ in range(plan.accumulation):
+                with torch.autocast("cpu", torch.bfloat16):
+                    logits = model(clips)
+                F.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds.append(time.perf_counter() - start)
+        total += statistics.median(seconds[1:]) * round(stage.epochs * (CLIPS["train"] // batch))
+    return total / 60
+
+
+def minutes() -> dict[str, float]:
+    """What `measure_minutes` found for each plan, on the machine that the file names."""
+    return json.loads((runs_folder() / "itsl" / "minutes.json").read_text())["minutes"]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    found = {name: round(measure_minutes(plan), 2) for name, plan in PLANS.items()}
+    print(json.dumps(found, indent=1))
+    content = json.dumps({"minutes": found, "machine": machine()}, indent=1) + "\n"
+    Run(runs_folder() / "itsl").keep("minutes.json", content.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.experiments.turning import PLANS, kept
+from stdcf_lib.experiments.turning import CHOSEN, PLANS, care_scores, kept
 from stdcf_lib.itsl import schedule, view
 from stdcf_lib.plots import itsl as plots
 
@@ -62,6 +62,21 @@ def test_outcomes_are_the_last_rows():
     assert arrays["multigrid, motion"][2] == kept("multigrid", 2).metrics[-1]["full_motion"]
     with_both = [f"{name}, {part}" for name in PLANS for part in ("digit", "motion")]
     assert all((arrays[key] >= arrays[f"{key.rsplit(', ', 1)[0]}, joint"]).all() for key in with_both)
+
+
+def test_care_shows_each_rate_and_the_choice():
+    figure, arrays = plots.care()
+    assert list(arrays) == list(PLANS)
+    assert arrays["direct"].tolist() == list(care_scores("direct").values())
+    rings = [line.get_xdata() for line in figure.axes[0].get_lines() if line.get_markersize() == 11]
+    assert np.ravel(rings).tolist() == list(CHOSEN.values())
+
+
+def test_temporal_atoms_are_destroyed_by_a_single_tap_that_trains():
+    arrays = plots.temporal_atoms_left().arrays
+    assert all(values.shape == (4 * 3, 3) for values in arrays.values())  # layers × seeds, N
+    assert np.median(arrays["unfrozen-resample"][:, 1]) < 0.05 < 0.5 < np.median(arrays["itsl-resample"][:, 1])
+    assert np.median(arrays["unfrozen-restored"][:, 1]) > 0.5
 
 
 def test_what_is_carried_over_is_in_the_runs():
