@@ -54,6 +54,22 @@ def test_at_tempo_one_every_way_is_the_trained_network(model, clips):
         tempo.at_tempo(model, 2.0, "slow")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_projected_filters_have_three_dimensions_along_time_and_come_back(kind):
+    torch.manual_seed(0)
+    model = KTHNet(kind)
+    before = [taps.detach().clone() for taps in model.temporal_filters]
+    with tempo.projected(model):
+        for taps, whole in zip(model.temporal_filters, before, strict=True):
+            in_time = taps.detach().movedim(min(2, taps.dim() - 1), 0).flatten(1)
+            assert torch.linalg.matrix_rank(in_time, rtol=1e-4) <= 3
+            rest = whole - taps.detach()
+            assert abs((rest * taps.detach()).sum()) < 1e-4 * whole.square().sum()  # what is left out is at a right angle
+            if kind == "stdcf" or taps.shape[2] == 3:
+                torch.testing.assert_close(taps.detach(), whole)
+    assert all(torch.equal(taps, whole) for taps, whole in zip(model.temporal_filters, before, strict=True))
+
+
 def test_neighbours_kept():
     points = torch.arange(12.0)[:, None] ** 1.5  # no two distances are equal
     assert tempo.neighbours_kept(points, points, count=3) == 1
