@@ -1,10 +1,11 @@
 """What the notebooks conclude, each claim with the measurements behind it; `table` is what notebooks 04 to 06 end with.
 
 Every text is made from what `runs/` holds, so that it changes if a run does; tests/test_claims.py holds the notebooks' own
-sentences against the same numbers.
+sentences against the same numbers. `python -m stdcf_lib.experiments.claims` writes all rows into the README.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -106,3 +107,23 @@ def table(rows: Sequence[Claim]) -> str:
     """The rows as a Markdown table."""
     lines = ["| claim | paper | here | how sure |", "|---|---|---|---|"]
     return "\n".join(lines + [f"| {row.claim} | {row.paper} | {row.here} | {row.sure} |" for row in rows])
+
+
+MARKS = "<!-- claims -->\n", "<!-- /claims -->"
+
+
+def in_readme(text: str) -> str:
+    """The text of the README with its table of claims made anew."""
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    rows = [row._replace(claim=f"{row.notebook}: {row.claim}") for row in claims()]
+    return f"{before}{MARKS[0]}{table(rows)}\n{MARKS[1]}{after}"
+
+
+def main() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    readme.write_text(in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
