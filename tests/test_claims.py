@@ -65,6 +65,10 @@ AHEAD: dict[str, tuple[Numbers, Numbers]] = {
         lambda: at_tempo("stdcf", "plain", 2.0, "neighbours"),
         lambda: at_tempo("stdcf", "dilated", 2.0, "neighbours"),
     ),
+    "05: repeated frames move STDCF even more if it is dilated": (
+        lambda: [tempo.measured("stdcf", seed, "repeated")["dilated"] for seed in tempo.SEEDS],
+        lambda: [tempo.measured("stdcf", seed, "repeated")["plain"] for seed in tempo.SEEDS],
+    ),
     "05: interpolated to half the tempo, STDCF is ahead of rank-1": (
         lambda: at_tempo("stdcf", "interpolated", 0.5),
         lambda: at_tempo("rank1", "interpolated", 0.5),
@@ -138,6 +142,13 @@ def test_05_repeated_frames_are_invisible_with_the_pools_help_alone():
     for kind in KINDS:
         found = [tempo.measured(kind, seed, "repeated") for seed in tempo.SEEDS]
         assert max(one["exact"] for one in found) < 1e-4 < 0.05 < min(one["dilated"] for one in found)
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1"])
+def test_05_three_dimensions_along_time_are_too_few_for_filters_that_had_five(kind):
+    trained, cut = (np.array(projected(kind, how, "1.0")) for how in ("as trained", "projected"))
+    assert (cut < trained - 0.1).all() and cut.mean() < 0.75 * trained.mean()
+    assert np.mean(projected(kind, "projected", "0.5")) < np.mean(projected(kind, "as trained", "0.5"))
 
 
 def test_05_the_period_tells_the_tempo_and_confidence_says_one():
