@@ -368,6 +368,19 @@ def real_features(model: KTHNet, folder: Path) -> dict[str, np.ndarray]:
     return arrays | same
 
 
+def real_periods(_: KTHNet, folder: Path) -> dict[str, dict[str, float]]:
+    """How well the period of the motion tells the tempo of windows of real KTH clips, as in `measure_guesses`: tempo → `right`,
+    the share of windows for which it says the tempo, and `windows`, how many there are. The network has no part in it."""
+    usual = motion_period(rendered("train").clips).float().median()
+    found = {}
+    for tempo in (1, 2):
+        data = KTH(folder, None, frames=2 * FRAMES * tempo, stride=2 // tempo, on_bad="skip")
+        clips = torch.stack([(data[i] * 255).round().to(torch.uint8) for i in range(len(data))])
+        said = (motion_period(clips) / usual).round().clamp(DILATIONS[0], DILATIONS[-1])
+        found[str(float(tempo))] = {"right": (said == tempo).float().mean().item(), "windows": len(said)}
+    return found
+
+
 def trials() -> list[str]:
     """The name of each kept run: a family and a seed."""
     return [f"{kind}-seed{seed}" for seed in SEEDS for kind in KINDS]
@@ -422,6 +435,8 @@ def missing(kind: str, seed: int) -> dict[str, Callable[[KTHNet], dict[str, Any]
             wanted["features.npz"] = feature_grid
     if folder := real_folder():
         wanted["real.npz"] = partial(real_features, folder=folder)
+        if (kind, seed) == ("stdcf", 0):
+            wanted["periods.json"] = partial(real_periods, folder=folder)
     return {name: find for name, find in wanted.items() if not (kept(kind, seed).folder / name).exists()}
 
 

@@ -163,6 +163,12 @@ def test_real_features_are_those_of_the_real_clips(user_data):
     torch.testing.assert_close(torch.from_numpy(kept["1, plain"][::30]), found, rtol=2e-2, atol=2e-3)
 
 
+def test_the_period_of_real_clips_is_measured_on_all_windows(user_data):
+    found = tempo.measured("stdcf", 0, "periods")
+    assert set(found) == {"1.0", "2.0"} and all(0.5 < one["right"] <= 1 for one in found.values())
+    assert found["1.0"]["windows"] == len(KTH(user_data("kth"), None, frames=32, stride=2, on_bad="skip"))
+
+
 def test_the_guess_is_measured_against_those_who_know(monkeypatch):
     """On a few clips, by hand: the oracle's answers are those of the network dilated by the tempo."""
     few = {"actions": ("boxing", "walking"), "scenarios": (1,)}
