@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stdcf_lib.experiments import claims, reconstruction, tempo
+from stdcf_lib.experiments import claims, reconstruction, tempo, turning
 from stdcf_lib.experiments.claims import at_tempo, errors
 from stdcf_lib.experiments.compare import difference
 from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.plots import itsl as itsl_plots
 from stdcf_lib.plots import reconstruction as plots
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,16 @@ AHEAD: dict[str, tuple[Numbers, Numbers]] = {
         lambda: at_tempo("stdcf", "interpolated", 0.5),
         lambda: at_tempo("rank1", "interpolated", 0.5),
     ),
+    **{
+        f"06: {sentence}": (lambda a=a: turning.final(a), lambda b=b: turning.final(b))
+        for sentence, a, b in (
+            ("at as many updates, full-size training is ahead", "direct-updates", "itsl-resample"),
+            ("with 5×5 atoms from the beginning, full-size training ends lower", "itsl-resample", "direct-large"),
+            ("kept, ITSL ends far lower", "itsl-resample", "itsl"),
+            ("that atoms train does matter", "itsl-resample", "atoms-never-train"),
+            ("stage-t alone ends ahead of ITSL", "t-only", "itsl-resample"),
+        )
+    },
 }
 # No difference is shown: the interval holds zero.
 LEVEL: dict[str, tuple[Numbers, Numbers]] = {
@@ -86,6 +97,14 @@ LEVEL: dict[str, tuple[Numbers, Numbers]] = {
     "05: STDCF's dilated representation has moved almost as far": (
         lambda: at_tempo("stdcf", "plain", 2.0, "change"),
         lambda: at_tempo("stdcf", "dilated", 2.0, "change"),
+    ),
+    "06: at the same compute no difference to full-size training is shown": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("direct"),
+    ),
+    "06: freezing as such shows none": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("unfrozen-restored"),
     ),
 }
 
@@ -160,6 +179,28 @@ def test_05_the_period_tells_the_tempo_and_confidence_says_one():
         for who in ("period", "confidence")
     }
     assert min(right["period"]) > 0.6 and right["confidence"][0] > 2 * max(right["confidence"][1:])
+
+
+def test_06_the_rate_decides_who_is_ahead():
+    itsl, direct = turning.care_scores("itsl-resample"), turning.care_scores("direct")
+    assert itsl[3e-3] > direct[3e-3] + 0.02 and abs(itsl[1e-2] - direct[1e-2]) < 0.01
+    for name in turning.RANKED:  # a factor of three moves a plan further than the two are apart
+        assert np.ptp(list(turning.care_scores(name).values())) > 0.05
+    assert max(turning.care_scores("s-only").values()) < 0.5 < max(itsl.values())
+
+
+def test_06_equal_compute_is_equal_time():
+    minutes = turning.minutes()
+    assert minutes["itsl-resample"] == pytest.approx(minutes["direct"], rel=0.1)
+    assert minutes["direct-updates"] == pytest.approx(minutes["direct"], rel=0.1)
+
+
+def test_06_a_network_of_stage_t_does_at_full_size_what_it_does_at_its_own():
+    arrays = itsl_plots.carried_over().arrays
+    t2 = 2
+    own, full = (arrays[f"itsl-resample, {where}"][:, t2].mean() for where in ("at its own size", "at full size"))
+    assert full == pytest.approx(own, abs=0.05)
+    assert max(arrays[f"{name}, at full size"][:, 3].mean() for name in ("itsl", "itsl-dilate")) < 0.1
 
 
 def test_verdicts_follow_the_interval():

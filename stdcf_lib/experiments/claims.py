@@ -90,7 +90,6 @@ def itsl_claims() -> list[Claim]:
         ("unfrozen-restored", "freezing by turns against nothing frozen, φ restored", "not compared"),
         ("atoms-never-train", "training atoms at all, against coefficients alone", "not compared"),
         ("t-only", "both kinds of stages against stage-t alone", "not compared"),
-        ("s-only", "both kinds of stages against stage-s alone", "not compared"),
     ):
         found = difference(turning.final("itsl-resample"), turning.final(name))
         sure = f"{len(turning.SEEDS['itsl-resample'])} and {len(turning.SEEDS[name])} seeds, one small task; 95% interval"

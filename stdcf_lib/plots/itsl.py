@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
 from stdcf_lib.experiments.steps import records
-from stdcf_lib.experiments.turning import CARE_RATES, CHOSEN, PLANS, SEEDS, TUNED, care_scores, final, kept, network
+from stdcf_lib.experiments.turning import CARE_RATES, CHOSEN, PLANS, RANKED, SEEDS, TUNED, care_scores, final, kept, network
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
@@ -221,9 +221,7 @@ def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resam
 
 
 @styled
-def curves(
-    names: Sequence[str] = ("itsl", "itsl-resample", "direct", "t-only"), part: str = "joint"
-) -> Drawing:
+def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
     """Draw the accuracy, at the size that is being trained, against the compute spent; the median and range over seeds."""
     figure, axes = new_figure(width=8.0, height=4.4)
     arrays = {}
@@ -259,7 +257,7 @@ def _compute(name: str, rows: list[dict]) -> np.ndarray:
 
 
 @styled
-def outcome(names: Sequence[str] = TUNED) -> Drawing:
+def outcome(names: Sequence[str] = RANKED) -> Drawing:
     """Draw the accuracy that each plan ends with at full size: of both, of the digit and of the motion; a marker a seed."""
     figure, panels = new_figure(1, 3, width=11.0, height=0.9 + 0.36 * len(names), sharey=True)
     arrays = {}

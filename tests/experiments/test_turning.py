@@ -133,7 +133,7 @@ def test_each_plan_has_the_rate_that_was_best_for_it(name):
     scores = {rate: kept(f"care-{name}-{rate:g}", CARE_SEED).metrics[-1]["full_joint"] for rate in CARE_RATES}
     assert max(scores, key=scores.__getitem__) == CHOSEN[name]
     clips = {kept(f"care-{name}-{rate:g}", CARE_SEED).config["test"] for rate in CARE_RATES}
-    assert kept(name).config["test"] not in clips and kept(name).config["training"] == kept("direct").config["training"]
+    assert kept("direct").config["test"] not in clips
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.experiments.turning import CHOSEN, PLANS, TUNED, care_scores, kept
+from stdcf_lib.experiments.turning import CHOSEN, PLANS, RANKED, TUNED, care_scores, kept
 from stdcf_lib.itsl import schedule, view
 from stdcf_lib.plots import itsl as plots
 
@@ -58,9 +58,9 @@ def test_curves_end_where_the_compute_ends():
 
 def test_outcomes_are_the_last_rows():
     arrays = plots.outcome().arrays
-    assert len(arrays) == 3 * len(TUNED)
-    assert arrays["direct, motion"][2] == kept("direct", 2).metrics[-1]["full_motion"]
-    with_both = [f"{name}, {part}" for name in TUNED for part in ("digit", "motion")]
+    assert len(arrays) == 3 * len(RANKED)
+    assert arrays["direct, motion"][1] == kept("direct", 1).metrics[-1]["full_motion"]
+    with_both = [f"{name}, {part}" for name in RANKED for part in ("digit", "motion")]
     assert all((arrays[key] >= arrays[f"{key.rsplit(', ', 1)[0]}, joint"]).all() for key in with_both)
 
 
