@@ -101,11 +101,6 @@ def test_steps_are_the_record():
     assert record["machine"]["device"] in plots.steps(record).figure.get_suptitle()
 
 
-def test_minutes_are_the_sum_of_epochs():
-    expected = np.mean([sum(row["seconds"] for row in kept("direct", seed).metrics) for seed in range(3)]) / 60
-    assert plots.minutes("direct") == pytest.approx(expected)
-
-
 def test_nothing_is_computed_to_count():
     plots.r50_cost.cache_clear()
     assert plots.r50_cost(64, 224).stored_bytes > 4e9  # more than a test may hold
