@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# One more than there are cores, as some tests wait for processes of their own, or for a browser.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Counting lines makes tests half as slow again, so it is done where nobody waits.
 COVERAGE := $(if $(CI),--cov stdcf_lib --cov-report term:skip-covered)
 
@@ -18,8 +20,8 @@ lab: $(READY) ## open the notebooks in JupyterLab, at the first
 	$(BIN)/jupyter lab notebooks/01_capacity.ipynb
 
 test: $(READY) ## run every test, then every notebook against its stored outputs
-	$(BIN)/pytest --numprocesses auto --dist worksteal $(COVERAGE)
-	$(BIN)/pytest --numprocesses auto --dist loadfile --nbval notebooks/
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(COVERAGE)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --nbval notebooks/
 
 lint: $(READY) ## check style, format and types, notebooks included
 	$(BIN)/ruff check .

@@ -141,6 +141,10 @@ class _STDCF(nn.Module):
         """Put others, of any length, in the place of `temporal_filters`."""
         self.phi = filters
 
+    def set_temporal_dilation(self, temporal: int) -> None:
+        """Spread the temporal atoms alone; `dilate`, as the other families have it too."""
+        self.dilate(temporal=temporal)
+
     def filters(self) -> Tensor:
         """The filters of Eq. 1, W = Σ_mn α^{mn} ψ_m ⊗ φ_n.
 
@@ -156,15 +160,15 @@ class _STDCF(nn.Module):
             )
 
     def freeze(self, what: str | None) -> None:
-        """Fix the `"spatial"` or the `"temporal"` atoms and let all else train; `None` lets everything train.
+        """Fix the `"spatial"` atoms, the `"temporal"` ones or `"both"`, and let all else train; `None` lets everything train.
 
         These are the two stages of ITSL: stage-t fixes ψ, stage-s fixes φ. Frozen atoms have `requires_grad=False`;
         make the optimiser afterwards.
         """
-        if what not in ("spatial", "temporal", None):
-            raise ValueError(f"freeze({what!r}): choose 'spatial', 'temporal' or None")
-        self.psi.requires_grad_(what != "spatial")
-        self.phi.requires_grad_(what != "temporal")
+        if what not in ("spatial", "temporal", "both", None):
+            raise ValueError(f"freeze({what!r}): choose 'spatial', 'temporal', 'both' or None")
+        self.psi.requires_grad_(what not in ("spatial", "both"))
+        self.phi.requires_grad_(what not in ("temporal", "both"))
 
     def dilate(self, temporal: int | None = None, spatial: int | tuple[int, int] | None = None) -> Change:
         """Set the dilation of the atoms; α stays. Dilating the temporal atoms alone makes the layer see another tempo.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stdcf_lib.checks import whole
 from stdcf_lib.geometry import (
     Size,
     Triple,
@@ -111,6 +112,10 @@ class _Rank1(nn.Module):
     def set_temporal_filters(self, filters: nn.Parameter) -> None:
         """Put others, of any length, in the place of `temporal_filters`."""
         self.temporal.weight = filters
+
+    def set_temporal_dilation(self, temporal: int) -> None:
+        """Spread the temporal factor alone; padding keeps its proportion to the reach."""
+        _spread(self.temporal, temporal)
 
     def _joined(self, name: str) -> Triple:
         (_, height, width), (time, _, _) = getattr(self.spatial, name), getattr(self.temporal, name)
@@ -251,6 +256,11 @@ class _Full:
         """Put others, of any length, in the place of `temporal_filters`."""
         self.weight = filters
 
+    def set_temporal_dilation(self, temporal: int) -> None:
+        """Spread the filters along time alone; padding keeps its proportion to the reach."""
+        conv: Any = self
+        _spread(conv, temporal)
+
 
 class FullConv3d(_Full, nn.Conv3d):
     """`torch.nn.Conv3d` that starts as the other families do, and answers to the same names."""
@@ -278,3 +288,15 @@ def initialise(conv: nn.Conv3d | nn.ConvTranspose3d, gain: float = 2.0) -> None:
     nn.init.normal_(conv.weight, std=math.sqrt(gain / fan_in))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
+
+
+def _spread(conv: nn.Conv3d | nn.ConvTranspose3d, temporal: int) -> None:
+    before, temporal = conv.dilation[0], whole("temporal", temporal)
+    if not isinstance(conv.padding, str):
+        padding, rest = divmod(conv.padding[0] * temporal, before)
+        if rest:
+            raise ValueError(
+                f"padding={conv.padding} cannot follow from a dilation of {before} to {temporal}: it would be fractional"
+            )
+        conv.padding = (padding, *conv.padding[1:])
+    conv.dilation = (temporal, *conv.dilation[1:])

@@ -196,6 +196,10 @@ class Run:
                 str(self.folder),
             ) from error
 
+    def forget_weights(self) -> None:
+        """Keep no weights of a finished run, only that it is finished: for trials of which nothing but the scores counts."""
+        self.keep("weights.safetensors", save({}))
+
     def remove(self) -> None:
         """Remove the run's own files, and its folder if there is nothing else in it."""
         for name in ("config.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt"):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stdcf_lib.conv import Change
 from stdcf_lib.data.actions import Actions
 from stdcf_lib.data.kth import KTH
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
@@ -236,6 +237,50 @@ def measure(model: KTHNet, split: str = "test") -> dict[str, dict[str, dict[str,
     return found
 
 
+@torch.no_grad()
+def projected(model: KTHNet, dimensions: int = 3) -> Change:
+    """Leave the filters of each layer only so many dimensions along time, those that keep most of their squares. [ours]
+
+    That is what the temporal atoms of an STDCF layer leave: all that its filters do in time is spanned by N sequences.
+
+    Returns:
+        The change, to `undo()` or to use in a `with` block.
+    """
+    fewer = []
+    for taps in model.temporal_filters:
+        in_time = taps.movedim(min(2, taps.dim() - 1), 0)  # time is axis 2 of a weight, and axis 1 of φ
+        basis = torch.linalg.svd(in_time.flatten(1), full_matrices=False).U[:, :dimensions]
+        kept_part = (basis @ (basis.T @ in_time.flatten(1))).reshape(in_time.shape)
+        fewer.append(nn.Parameter(kept_part.movedim(0, min(2, taps.dim() - 1)).contiguous()))
+    change = Change(model, temporal_filters=model.temporal_filters)
+    model.temporal_filters = fewer
+    return change
+
+
+def measure_projected(model: KTHNet) -> dict[str, dict[str, float]]:
+    """The test accuracy of a network as trained, and with three dimensions along time a layer (`projected`), at τ = 1 and,
+    interpolated, at τ = ½: "as trained" and "projected" → tempo → accuracy. On rendered clips."""
+    found: dict[str, dict[str, float]] = {}
+    for name in ("as trained", "projected"):
+        with projected(model) if name == "projected" else nullcontext():
+            found[name] = {}
+            for tempo in (1.0, 0.5):
+                data = rendered("test", tempo)
+                with at_tempo(model, tempo, "interpolated"):
+                    found[name][str(tempo)] = accuracy(model, features(model, data.clips), data.action)
+    return found
+
+
+def measure_repeated(model: KTHNet) -> dict[str, float]:
+    """How far the representation of rendered test clips moves when every frame is shown twice, by each way to meet it."""
+    clips, found = rendered("test").clips, {}
+    reference = features(model, clips)
+    for way in ("plain", "dilated", "exact"):
+        with at_tempo(model, 2.0, way):
+            found[way] = relative_change(features(model, clips.repeat_interleave(2, dim=2)), reference)
+    return found
+
+
 def measure_actions(model: KTHNet) -> dict[str, Any]:
     """At tempo 1, on rendered clips: `splits`, the accuracy on each split, and `confusion` of the test split, how many clips
     of each action (rows) were taken for each (columns)."""
@@ -323,6 +368,19 @@ def real_features(model: KTHNet, folder: Path) -> dict[str, np.ndarray]:
     return arrays | same
 
 
+def real_periods(_: KTHNet, folder: Path) -> dict[str, dict[str, float]]:
+    """How well the period of the motion tells the tempo of windows of real KTH clips, as in `measure_guesses`: tempo → `right`,
+    the share of windows for which it says the tempo, and `windows`, how many there are. The network has no part in it."""
+    usual = motion_period(rendered("train").clips).float().median()
+    found = {}
+    for tempo in (1, 2):
+        data = KTH(folder, None, frames=2 * FRAMES * tempo, stride=2 // tempo, on_bad="skip")
+        clips = torch.stack([(data[i] * 255).round().to(torch.uint8) for i in range(len(data))])
+        said = (motion_period(clips) / usual).round().clamp(DILATIONS[0], DILATIONS[-1])
+        found[str(float(tempo))] = {"right": (said == tempo).float().mean().item(), "windows": len(said)}
+    return found
+
+
 def trials() -> list[str]:
     """The name of each kept run: a family and a seed."""
     return [f"{kind}-seed{seed}" for seed in SEEDS for kind in KINDS]
@@ -365,13 +423,20 @@ def _parts(name: str) -> tuple[str, int]:
 
 def missing(kind: str, seed: int) -> dict[str, Callable[[KTHNet], dict[str, Any]]]:
     """The files still to be made beside a run, and what finds their content. Real clips are measured where there are some."""
-    wanted: dict[str, Callable[[KTHNet], dict[str, Any]]] = {"tempo.json": measure, "actions.json": measure_actions}
+    wanted: dict[str, Callable[[KTHNet], dict[str, Any]]] = {
+        "tempo.json": measure,
+        "actions.json": measure_actions,
+        "repeated.json": measure_repeated,
+        "projected.json": measure_projected,
+    }
     if kind == "stdcf":
         wanted["guesses.json"] = measure_guesses
         if seed == 0:
             wanted["features.npz"] = feature_grid
     if folder := real_folder():
         wanted["real.npz"] = partial(real_features, folder=folder)
+        if (kind, seed) == ("stdcf", 0):
+            wanted["periods.json"] = partial(real_periods, folder=folder)
     return {name: find for name, find in wanted.items() if not (kept(kind, seed).folder / name).exists()}
 
 

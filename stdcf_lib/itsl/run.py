@@ -21,7 +21,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from stdcf_lib.checks import number, whole
+from stdcf_lib.checks import number, whole, wholes
 from stdcf_lib.itsl.stages import Stage, view
 from stdcf_lib.itsl.swap import AtomSwap
 from stdcf_lib.measure import Cost, cost
@@ -57,6 +57,7 @@ class Recipe:
         weight_decay: of coefficients and ordinary weights; atoms, BN and biases have none.
         clip_norm: gradients of a larger norm are scaled down to it.
         swap: what becomes of the atoms at another size, see `AtomSwap`.
+        grid: the frames and the size of the clips that the atoms, as built, are meant for; by default the first stage's.
         seed: of the order of the clips, and of all that is random in them and in the network.
         adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
 
@@ -69,6 +70,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     swap: str = "keep"
+    grid: tuple[int, int] | None = None
     seed: int = 0
     adam: bool = False
 
@@ -78,7 +80,13 @@ class Recipe:
         number("weight_decay", self.weight_decay, least=0)
         if self.clip_norm is not None:
             number("clip_norm", self.clip_norm, above=0)
+        if self.grid is not None:
+            wholes("grid", self.grid, 2)
         whole("seed", self.seed, least=0)
+
+    def anchor(self, stages: list[Stage]) -> Stage:
+        """The stage whose grid the atoms, as built, are meant for."""
+        return Stage("grid", *self.grid) if self.grid else stages[0]
 
     def optimization(self, model: nn.Module, stage: Stage, steps: int) -> Optimization:
         """A fresh optimiser, over all that is not frozen, and its schedule for so many steps."""
@@ -202,7 +210,7 @@ class Training:
                 f"batch_size={self.recipe.batch_size} cannot be shared by {parts} (processes × accumulated batches); "
                 "give a multiple"
             )
-        self.swaps = AtomSwap(model, stages[0], self.recipe.swap)
+        self.swaps = AtomSwap(model, self.recipe.anchor(stages), self.recipe.swap)
         self.full = Stage("full", max(stage.frames for stage in stages), max(stage.size for stage in stages))
         self.sets = [data(stage) for stage in stages]
         self.costs = self._costs()

@@ -16,7 +16,7 @@ class Stage:
     Args:
         name: such as "t-1".
         frames, size: of the clips, T and H = W.
-        frozen: the atoms that do not train, "spatial" or "temporal"; None for none.
+        frozen: the atoms that do not train, "spatial", "temporal" or "both"; None for none.
         epochs: passes over the training clips, a fraction allowed.
         batch: batches are this many times as large as `run` is told, and so is the learning rate (Adam's by the root of it).
     """
@@ -32,7 +32,7 @@ class Stage:
         try:
             for name in ("frames", "size", "batch"):
                 whole(name, getattr(self, name))
-            choice("frozen", self.frozen, ("spatial", "temporal", None))
+            choice("frozen", self.frozen, ("spatial", "temporal", "both", None))
             number("epochs", self.epochs, above=0)
         except ValueError as error:
             raise ValueError(f"stage {self.name!r}: {error}") from None

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stdcf_lib.checks import whole
+from stdcf_lib.conv import Change
 from stdcf_lib.models.kinds import convolutions
 
 
@@ -45,6 +46,32 @@ class SmallVideoNet(nn.Module):
             self.layers.append(nn.BatchNorm3d(c_out))
             self.layers.append(nn.ReLU(inplace=True))
         self.fc = nn.Linear(channels[-1], whole("num_classes", num_classes))
+
+    def dilate(self, temporal: int) -> Change:
+        """Look for the same motion `temporal` times slower: spread the temporal filters of all four layers, keep every weight.
+
+        Args:
+            temporal: temporal dilation, at least 1. It counts from the network as built, not from an earlier `dilate`.
+
+        Returns:
+            The change, to `undo()` or to use in a `with` block.
+        """
+        change = Change(self, timing=self.timing)
+        self.timing = (whole("temporal", temporal),) * len(self.timing)
+        return change
+
+    @property
+    def timing(self) -> tuple[int, ...]:
+        """The temporal dilation of each layer; may be set."""
+        return tuple(conv.dilation[0] for conv in self._convolutions())
+
+    @timing.setter
+    def timing(self, timing: tuple[int, ...]) -> None:
+        for conv, dilation in zip(self._convolutions(), timing, strict=True):
+            conv.set_temporal_dilation(dilation)
+
+    def _convolutions(self) -> list[Any]:
+        return list(self.layers)[::3]
 
     def features(self, x: Tensor) -> Tensor:
         """Clips (B, 1, T, H, W) → the last layer's maps, averaged over all they see, (B, 64)."""

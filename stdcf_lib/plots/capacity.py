@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 
 from stdcf_lib import STDCFConvTranspose3d, capacity
+from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.experiments import reconstruction
 from stdcf_lib.models import ReconstructionAutoencoder
 from stdcf_lib.plots.style import BLACK, BLUE, VERMILLION, Drawing, new_figure, show_signed, styled
@@ -98,6 +99,46 @@ def counts(C: int = 4, K_u: int = 5, K_t: int = 3) -> Drawing:
     panels[0].set_ylabel("parameters, dimension")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle("A rank-1 layer has fewer dimensions than parameters")
+    return Drawing(figure, arrays)
+
+
+@styled
+def families(C: int = 8, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Drawing:
+    """Draw how many dimensions the 3×3×3 filters of each family have, and how far its members are from the other's.
+
+    "Same atoms" is a rank-1 layer that is confined to the atoms of the joint one, as in Eq. 3; "full kernels" is what one
+    builds, 3×3 pixels and then 3 frames with C'' = C (Table A). Members have normal random weights; 20 of each.
+    """
+    M, N = spatial_atoms, temporal_atoms
+    dimensions = {
+        "full 3D": capacity.free_parameters(C, 9, 3),
+        f"joint, $M={M}$, $N={N}$": capacity.free_parameters(C, M, N),
+        "rank-1, full kernels": capacity.rank1_dimension(C, 9, 3),
+        "rank-1, same atoms": capacity.rank1_dimension(C, M, N),
+    }
+    rng = np.random.default_rng(0)
+    to_rank1, to_joint = [], []
+    for _ in range(20):
+        psi, phi = (np.linalg.qr(rng.normal(size=(taps, count)))[0] for taps, count in ((9, M), (3, N)))
+        joint = np.einsum("oimn, um, tn -> oiut", rng.normal(size=(C, C, M, N)), psi, phi)
+        to_rank1.append(capacity.nearest_rank1(joint, C).error)
+        rank1 = capacity.compose(rng.normal(size=(C, C, 9)), rng.normal(size=(C, C, 3)))
+        filters = torch.from_numpy(rank1).swapaxes(2, 3).unflatten(3, (3, 3))
+        to_joint.append(float(np.sqrt(1 - joint_decomposition(filters, M, N).energy)))
+
+    figure, (left, right) = new_figure(1, 2, width=9.6, height=2.8)
+    counts = np.array(list(dimensions.values())) / C**2
+    bars = left.barh(list(dimensions), counts, color=[BLACK, BLUE, VERMILLION, VERMILLION])
+    bars[-1].set_alpha(0.5)
+    left.bar_label(bars, [f"{count:g}" for count in counts], padding=3)
+    left.set(xlabel="dimension, in units of $C^2$", xlim=(0, 30))
+    left.invert_yaxis()
+    arrays = {"dimensions": counts, "joint to rank-1": np.array(to_rank1), "rank-1 to joint": np.array(to_joint)}
+    for row, (values, color) in enumerate(((to_rank1, BLUE), (to_joint, VERMILLION))):
+        right.plot(values, np.full(len(values), row), "o", color=color, alpha=0.5)
+    right.set(xlabel="relative distance of the filters", xlim=(0, 1), ylim=(1.6, -0.6), yticks=range(2))
+    right.set_yticklabels(["a joint layer's,\nto the nearest rank-1", "a rank-1 layer's,\nto the nearest joint"])
+    figure.suptitle(f"Filters of $3 \\times 3 \\times 3$, $C = C'' = {C}$")
     return Drawing(figure, arrays)
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
 from stdcf_lib.experiments.steps import records
-from stdcf_lib.experiments.turning import PLANS, SEEDS, kept
+from stdcf_lib.experiments.turning import CARE_RATES, CHOSEN, PLANS, RANKED, SEEDS, TUNED, care_scores, final, kept, network
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
@@ -32,9 +32,16 @@ from stdcf_lib.plots.style import (
 GIB = 2**30
 # A stage's kind, by what it freezes.
 KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-_COLORS = (BLUE, BLACK, SKY_BLUE, PURPLE, GREEN, ORANGE, VERMILLION, ORANGE, BLACK, BLACK, BLACK)
-PLAN_COLORS = dict(zip(PLANS, _COLORS, strict=True))
-PLAN_MARKERS = dict(zip(PLANS, "oD^svP*X<d>", strict=True))
+# Blue for the stages of ITSL, black for full size, orange where ITSL lacks a part.
+_LOOKS = {
+    "itsl-resample": (BLUE, "o"), "itsl": (SKY_BLUE, "s"), "itsl-dilate": (GREEN, "^"),
+    "direct": (BLACK, "D"), "direct-updates": (BLACK, "o"), "direct-large": (BLACK, "s"), "direct-memory": (BLACK, "v"),
+    "multigrid": (PURPLE, "P"),
+    "unfrozen": (ORANGE, "s"), "unfrozen-resample": (ORANGE, "o"), "unfrozen-restored": (ORANGE, "D"),
+    "atoms-never-train": (VERMILLION, "X"), "t-only": (VERMILLION, "<"), "s-only": (VERMILLION, ">"),
+}  # fmt: skip
+PLAN_COLORS = {name: color for name, (color, _) in _LOOKS.items()}
+PLAN_MARKERS = {name: marker for name, (_, marker) in _LOOKS.items()}
 
 # Appendix D, Tables D and E: top-1 and top-5 accuracy in percent after each stage, in order; the last is called "STDCF-R50".
 PUBLISHED = {
@@ -173,12 +180,53 @@ def swapped(atom: int = 1) -> Drawing:
 
 
 @styled
-def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "unfrozen", "multigrid"), part: str = "joint") -> Drawing:
+def care(names: Sequence[str] = TUNED) -> Drawing:
+    """Draw what each plan scored at each rate, on the clips and the seed that chose the rates; a ring marks the choice."""
+    figure, axes = new_figure(width=9.6, height=4.4)
+    arrays = {}
+    for name in names:
+        scores = care_scores(name)
+        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 5}
+        axes.plot(CARE_RATES, list(scores.values()), label=PLANS[name].title, linewidth=1, **style)
+        axes.plot(CHOSEN[name], scores[CHOSEN[name]], "o", color="none", markeredgecolor=BLACK, markersize=11)
+        arrays[name] = np.array(list(scores.values()))
+    axes.set(xscale="log", xlabel="highest learning rate", ylabel="joint accuracy at full size", ylim=(0, 1))
+    axes.set_xticks(CARE_RATES, [f"{rate:g}" for rate in CARE_RATES], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    return Drawing(figure, arrays)
+
+
+@styled
+def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resample", "unfrozen-restored")) -> Drawing:
+    """Draw how different the temporal atoms of trained layers are: singular values over the largest, a dot for each layer."""
+    figure, axes = new_figure(width=6.4, height=2.8)
+    arrays = {}
+    for shift, name in enumerate(names):
+        spectra = []
+        for seed in SEEDS[name]:
+            weights = kept(name, seed).weights
+            spectra += [torch.linalg.svdvals(phi.float()).numpy() for key, phi in weights.items() if key.endswith(".phi")]
+        values = np.array(spectra) / np.array(spectra)[:, :1]
+        arrays[name] = values
+        place = np.arange(1, values.shape[1] + 1) + 0.25 * (shift - (len(names) - 1) / 2)
+        axes.bar(
+            place, np.median(values, 0), width=0.22, color=PLAN_COLORS[name], alpha=1 - 0.3 * shift, label=PLANS[name].title
+        )
+        for x, column in zip(place, values.T, strict=True):
+            axes.plot(np.full(len(column), x), column, ".", color=BLACK, markersize=3)
+    axes.set(xticks=range(1, values.shape[1] + 1), xlabel="singular value of φ", ylabel="share of the largest", ylim=(0, 1.05))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return Drawing(figure, arrays)
+
+
+@styled
+def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
     """Draw the accuracy, at the size that is being trained, against the compute spent; the median and range over seeds."""
     figure, axes = new_figure(width=8.0, height=4.4)
     arrays = {}
     for name in names:
-        rows = [kept(name, seed).metrics for seed in SEEDS]
+        rows = [kept(name, seed).metrics for seed in SEEDS[name]]
         x = _compute(name, rows[0])
         y = np.array([[row[part] for row in one] for one in rows])
         style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 5}
@@ -199,7 +247,7 @@ def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "unfrozen"
 def _compute(name: str, rows: list[dict]) -> np.ndarray:
     """Compute spent at the end of each epoch, in full-size epochs."""
     plan, spent, before = PLANS[name], [], 0.0
-    for stage, share in zip(plan.timed(), plan.shares, strict=True):
+    for stage, share in zip(plan.timed(network()), plan.shares, strict=True):
         mine = [row for row in rows if row["stage"] == stage.name]
         done = [min(row["epoch"] / stage.epochs, 1.0) for row in mine]
         done[-1] = 1.0
@@ -209,13 +257,13 @@ def _compute(name: str, rows: list[dict]) -> np.ndarray:
 
 
 @styled
-def outcome(names: Sequence[str] = tuple(PLANS)) -> Drawing:
+def outcome(names: Sequence[str] = RANKED) -> Drawing:
     """Draw the accuracy that each plan ends with at full size: of both, of the digit and of the motion; a marker a seed."""
     figure, panels = new_figure(1, 3, width=11.0, height=0.9 + 0.36 * len(names), sharey=True)
     arrays = {}
     for axes, part in zip(panels, ("joint", "digit", "motion"), strict=True):
         for row, name in enumerate(names):
-            values = np.array([final(name, seed)[f"full_{part}"] for seed in SEEDS])
+            values = np.array(final(name, part))
             style = {"marker": PLAN_MARKERS[name], "color": PLAN_COLORS[name], "alpha": 0.7, "linestyle": "none"}
             axes.plot(values, np.full(len(values), row), **style)
             axes.vlines(values.mean(), row - 0.3, row + 0.3, color=PLAN_COLORS[name], linewidth=2)
@@ -226,11 +274,6 @@ def outcome(names: Sequence[str] = tuple(PLANS)) -> Drawing:
     return Drawing(figure, arrays)
 
 
-def final(name: str, seed: int) -> dict[str, float]:
-    """The last row of a kept run's metrics."""
-    return kept(name, seed).metrics[-1]
-
-
 @styled
 def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample"), part: str = "joint") -> Drawing:
     """Draw the accuracy after each stage at its own size, and of the same network at full size, for each rule of the swap."""
@@ -239,7 +282,7 @@ def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample")
     for axes, name in zip(panels[0], names, strict=True):
         labels = [stage.name for stage in PLANS[name].stages]
         for key, title, style in ((part, "at its own size", "o-"), (f"full_{part}", "at full size", "s--")):
-            values = np.array([[_last(kept(name, seed).metrics, stage)[key] for stage in labels] for seed in SEEDS])
+            values = np.array([[_last(kept(name, seed).metrics, stage)[key] for stage in labels] for seed in SEEDS[name]])
             color = BLUE if key == part else VERMILLION
             axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0)
             axes.plot(range(len(labels)), np.median(values, 0), style, color=color, label=title)
@@ -289,8 +332,3 @@ def steps(record: dict | None = None) -> Drawing:
     panels[0].legend()
     figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
     return Drawing(figure, arrays)
-
-
-def minutes(name: str) -> float:
-    """The mean over seeds of the minutes that a plan's training took, evaluations left out."""
-    return float(np.mean([sum(row["seconds"] for row in kept(name, seed).metrics) / 60 for seed in SEEDS]))

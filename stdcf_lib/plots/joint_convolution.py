@@ -18,10 +18,10 @@ from torch.nn.functional import conv3d
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.convert import ConvertedLayer
-from stdcf_lib.data.probes import drifting_grating
+from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.measure import cost
-from stdcf_lib.plots.style import BLUE, VERMILLION, Drawing, new_figure, show_frame, show_signed, styled
+from stdcf_lib.plots.style import BLACK, BLUE, VERMILLION, Drawing, new_figure, show_frame, show_signed, styled
 
 STEP = 1.15  # from one frame of a film strip to the next; a frame is one unit wide
 _REPORTED = ("parameters_before", "parameters_after", "energy")  # what `conversion` draws of a report
@@ -275,6 +275,43 @@ def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float 
     )
     arrays = {"alpha": alpha, "filter": w, "separable": separable}
     return Drawing(figure, {k: _numpy(v) for k, v in arrays.items()} | {"directions": directions, "amplitudes": answers})
+
+
+@styled
+@torch.no_grad()
+def sides(separable: Tensor, joint: Tensor) -> Drawing:
+    """Draw how much more strongly filters answer motion to the right than to the left: a grating's amplitude, and the energy of
+    the answer to a moving bar, before and after a ReLU; a dot for each separable filter, a diamond for the joint one.
+
+    Args:
+        separable: (n, 1, kt, kh, kw).
+        joint: (kt, kh, kw).
+    """
+    filters = torch.cat([separable, joint[None, None].to(separable)])
+    bars = [conv3d(moving_bar(13, direction=angle).to(filters), filters)[0] for angle in (0, 180)]
+    both_ways = {
+        "amplitude, grating": [response_amplitude(filters, direction=angle) for angle in (0, 180)],
+        "energy, bar": [_numpy(answer.square().mean((1, 2, 3))) for answer in bars],
+        "energy, bar, after ReLU": [_numpy(answer.relu().square().mean((1, 2, 3))) for answer in bars],
+    }
+    figure, axes = new_figure(width=8.0, height=2.6)
+    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(separable))
+    arrays = {}
+    for row, (name, (right, left)) in enumerate(both_ways.items()):
+        *ratios, of_joint = arrays[name] = right / np.maximum(left, 1e-3 * right)
+        axes.plot(ratios, row + spread, "o", color=BLUE, markersize=3, alpha=0.5, label=None if row else "separable")
+        axes.plot(of_joint, row, "D", color=VERMILLION, label=None if row else "joint, rank 2")
+    axes.axvline(1, color=BLACK, linewidth=0.8)
+    axes.set(
+        xscale="log",
+        xlim=(0.2, 2000),
+        yticks=range(3),
+        yticklabels=both_ways,
+        xlabel="answer to the right / to the left (1000 stands for more)",
+    )
+    axes.invert_yaxis()
+    axes.legend(loc="upper center")
+    return Drawing(figure, arrays)
 
 
 @styled

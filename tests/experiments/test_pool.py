@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stdcf_lib.runs import Run
+
 HERE = Path(__file__).parent
 SCRIPT = f"""
 import signal, sys
@@ -77,3 +79,12 @@ def test_the_command_leaves_finished_trials_alone():
     command = [sys.executable, "-m", "stdcf_lib.experiments", "--jobs", "1"]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0 and answer.stdout.startswith("0 trials to train, 1 at a time: about 0.0 hours")
+
+
+def test_the_command_hands_its_trials_to_processes_that_find_them(tmp_path):
+    trial = "itsl/direct-seed0"
+    with Run(tmp_path / trial).held():  # so that the trial is begun and left alone
+        command = [sys.executable, "-m", "stdcf_lib.experiments", trial, "--jobs", "1"]
+        done = subprocess.run(command, env=os.environ | {"STDCF_RUNS": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{trial}: left alone, as {tmp_path / trial} is in use by process {os.getpid()}" in done.stdout

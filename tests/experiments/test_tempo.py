@@ -54,6 +54,22 @@ def test_at_tempo_one_every_way_is_the_trained_network(model, clips):
         tempo.at_tempo(model, 2.0, "slow")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_projected_filters_have_three_dimensions_along_time_and_come_back(kind):
+    torch.manual_seed(0)
+    model = KTHNet(kind)
+    before = [taps.detach().clone() for taps in model.temporal_filters]
+    with tempo.projected(model):
+        for taps, whole in zip(model.temporal_filters, before, strict=True):
+            in_time = taps.detach().movedim(min(2, taps.dim() - 1), 0).flatten(1)
+            assert torch.linalg.matrix_rank(in_time, rtol=1e-4) <= 3
+            rest = whole - taps.detach()
+            assert abs((rest * taps.detach()).sum()) < 1e-4 * whole.square().sum()  # what is left out is at a right angle
+            if kind == "stdcf" or taps.shape[2] == 3:
+                torch.testing.assert_close(taps.detach(), whole)
+    assert all(torch.equal(taps, whole) for taps, whole in zip(model.temporal_filters, before, strict=True))
+
+
 def test_neighbours_kept():
     points = torch.arange(12.0)[:, None] ** 1.5  # no two distances are equal
     assert tempo.neighbours_kept(points, points, count=3) == 1
@@ -145,6 +161,12 @@ def test_real_features_are_those_of_the_real_clips(user_data):
     clips = torch.stack([(windows[i] * 255).round().to(torch.uint8) for i in chosen])
     found = tempo.features(tempo.trained("rank1", 2), clips)
     torch.testing.assert_close(torch.from_numpy(kept["1, plain"][::30]), found, rtol=2e-2, atol=2e-3)
+
+
+def test_the_period_of_real_clips_is_measured_on_all_windows(user_data):
+    found = tempo.measured("stdcf", 0, "periods")
+    assert set(found) == {"1.0", "2.0"} and all(0.5 < one["right"] <= 1 for one in found.values())
+    assert found["1.0"]["windows"] == len(KTH(user_data("kth"), None, frames=32, stride=2, on_bad="skip"))
 
 
 def test_the_guess_is_measured_against_those_who_know(monkeypatch):

@@ -60,9 +60,9 @@ def test_the_schedule_is_the_papers():
         (lambda: schedule(1, 8, 225), "a multiple of 2 pixels"),
         (lambda: Stage("x", 0, 8), "stage 'x': frames=0: give an integer"),
         (lambda: Stage("x", 8, cast(Any, 8.0)), "stage 'x': size=8.0"),
-        (lambda: Stage("x", 8, 8, "both"), "stage 'x': frozen='both': choose 'spatial', 'temporal' or None"),
+        (lambda: Stage("x", 8, 8, "all"), "stage 'x': frozen='all': choose 'spatial', 'temporal', 'both' or None"),
         (lambda: Stage("x", 8, 8, None, 0), "stage 'x': epochs=0: give a finite number above 0"),
-        (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap': choose 'keep', 'dilate' or 'resample'"),
+        (lambda: AtomSwap(nn.ReLU(), FULL, "swap"), "swap='swap': choose 'keep', 'dilate', 'resample' or 'restore'"),
         (lambda: view(torch.zeros(1, 1, 6, 28, 28), Stage("x", 4, 28)), "have no view of 4 frames of 28×28 .stage 'x'."),
         (lambda: view(torch.zeros(1, 1, 4, 14, 14), Stage("x", 4, 28)), "no smaller"),
         (lambda: view(torch.zeros(1, 1, 4, 28, 30), Stage("x", 4, 28)), "square frames"),
@@ -171,6 +171,40 @@ def test_frozen_atoms_come_back_as_they_were():
                 if stage.frozen != axis:
                     getattr(layer, name).add_(torch.rand_like(getattr(layer, name)))
                     learned[name] = getattr(layer, name).clone()
+
+
+def test_restored_temporal_atoms_train_on_a_single_tap_and_come_back():
+    net, stages = small_net(), [replace(stage, frozen=None) for stage in schedule(2, 16, 28)]
+    swaps = AtomSwap(net, stages[0], "restore")
+    phi = swaps.layers[1].phi.detach().clone()
+    for stage, expected in zip(stages, [*EXPECTED["resample"][:2] * 2, EXPECTED["resample"][2]], strict=True):
+        swaps.to(stage)
+        assert grids(net) == {expected}
+        layer = swaps.layers[1]
+        assert layer.phi.requires_grad and layer.psi.requires_grad
+        if stage.frames == 16:
+            assert torch.equal(layer.phi, phi)
+        with torch.no_grad():  # as training would
+            layer.psi += torch.rand_like(layer.psi)
+            layer.phi += torch.rand_like(layer.phi)
+        if stage.frames == 16:
+            phi = layer.phi.detach().clone()
+    before = layer.psi.detach().clone()
+    swaps.to(Stage("t", 16, 14))  # what trained is stretched, in space as under "resample"
+    assert not torch.equal(swaps.layers[1].psi, before) and swaps.layers[1].psi.shape[1:] == (3, 3)
+
+
+def test_atoms_may_belong_to_a_grid_that_no_stage_has():
+    net = small_net()
+    anchor = Recipe(swap="resample", grid=(16, 14)).anchor([FULL])
+    swaps = AtomSwap(net, anchor, "resample")
+    built = [layer.psi.detach().clone() for layer in swaps.layers]
+    swaps.to(Stage("s", 4, 28, "both"))
+    assert grids(net) == {EXPECTED["resample"][1]}
+    assert not any(layer.psi.requires_grad or layer.phi.requires_grad for layer in swaps.layers)
+    swaps.to(Stage("t", 16, 14))
+    assert all(torch.equal(layer.psi, psi) for layer, psi in zip(swaps.layers, built, strict=True))
+    assert Recipe().anchor([FULL]) == FULL
 
 
 def test_resampled_atoms_answer_to_the_same_scene():
@@ -412,7 +446,7 @@ def test_each_epoch_and_each_stage_sees_clips_anew(tmp_path):
         ({"stages": []}, r"stages=\[\]: give at least one"),
         ({"stages": [FULL, FULL]}, "each with a name of its own"),
         ({"recipe": Recipe(batch_size=64)}, "stage 'full' has no step to make: 1.0 epochs of 20 clips, 64 a batch"),
-        ({"recipe": Recipe(batch_size=4, swap="no")}, "swap='no': choose 'keep', 'dilate' or 'resample'"),
+        ({"recipe": Recipe(batch_size=4, swap="no")}, "swap='no': choose 'keep', 'dilate', 'resample' or 'restore'"),
     ],
 )
 def test_bad_runs_are_refused_in_words(tmp_path, options, message):

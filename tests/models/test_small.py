@@ -17,10 +17,26 @@ def test_time_never_shrinks_and_space_does_three_times():
     assert net.layers(torch.rand(1, 1, 5, 28, 28)).shape == (1, 64, 5, 4, 4)
 
 
+@pytest.mark.parametrize("kind", ["full", "rank1", "stdcf"])
+def test_dilated_it_answers_repeated_frames_as_the_original(kind):
+    torch.manual_seed(0)
+    net, clips = SmallVideoNet(kind).eval(), torch.rand(2, 1, 6, 28, 28)
+    before, slow = net(clips), clips.repeat_interleave(3, 2)
+    with net.dilate(3):
+        assert net.timing == (3, 3, 3, 3)
+        torch.testing.assert_close(net(slow), before)
+        net.dilate(2)  # from the network as built
+        assert not torch.allclose(net(slow), before, atol=1e-3)
+    assert net.timing == (1, 1, 1, 1)
+    assert torch.equal(net(clips), before)
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="num_classes=0: give an integer of at least 1"):
         SmallVideoNet(num_classes=0)
     with pytest.raises(ValueError, match="kind"):
         SmallVideoNet("half")
+    with pytest.raises(ValueError, match="temporal=0: give an integer of at least 1"):
+        SmallVideoNet().dilate(0)
     with pytest.raises(ValueError, match=r"clips of shape \(1, 3, 4, 8, 8\): give \(B, 1, T, H, W\)"):
         SmallVideoNet()(torch.rand(1, 3, 4, 8, 8))

@@ -61,6 +61,15 @@ def test_counts_are_those_of_the_library():
             np.testing.assert_array_equal(lines[label], arrays[f"{curve} by {name}"])
 
 
+def test_neither_family_contains_the_other_unless_it_has_everything():
+    arrays = plots.families(C=4).arrays
+    assert arrays["dimensions"].tolist() == [27, 15, 11, 7]
+    assert arrays["joint to rank-1"].min() > 0.1 and arrays["rank-1 to joint"].min() > 0.1
+    everything = plots.families(C=4, spatial_atoms=9, temporal_atoms=3).arrays
+    assert everything["rank-1 to joint"].max() < 1e-3
+    assert plots.families(C=4, temporal_atoms=1).arrays["joint to rank-1"].max() < 1e-6  # nothing is joint about one rhythm
+
+
 def test_nearest_rank1_draws_the_errors():
     trained = list(torch.randn(2, 2, 3, 4, 2, generator=torch.Generator().manual_seed(0)))
     figure, arrays = plots.nearest_rank1({"a": trained, "b": [np.ones((1, 2, 3, 2))]}, middle={"a": 2})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.experiments.turning import PLANS, kept
+from stdcf_lib.experiments.turning import CHOSEN, PLANS, RANKED, TUNED, care_scores, kept
 from stdcf_lib.itsl import schedule, view
 from stdcf_lib.plots import itsl as plots
 
@@ -48,7 +48,7 @@ def test_swapped_atoms():
 
 def test_curves_end_where_the_compute_ends():
     arrays = plots.curves().arrays
-    for name in ("itsl", "direct", "unfrozen", "multigrid"):
+    for name in ("itsl", "itsl-resample", "direct", "t-only"):
         x, y = arrays[f"{name}, compute"], arrays[name]
         assert x[-1] == pytest.approx(sum(PLANS[name].shares)) and (np.diff(x) > 0).all() and y.shape == (3, len(x))
         assert y[1, -1] == kept(name, 1).metrics[-1]["joint"]
@@ -58,10 +58,25 @@ def test_curves_end_where_the_compute_ends():
 
 def test_outcomes_are_the_last_rows():
     arrays = plots.outcome().arrays
-    assert len(arrays) == 3 * len(PLANS)
-    assert arrays["multigrid, motion"][2] == kept("multigrid", 2).metrics[-1]["full_motion"]
-    with_both = [f"{name}, {part}" for name in PLANS for part in ("digit", "motion")]
+    assert len(arrays) == 3 * len(RANKED)
+    assert arrays["direct, motion"][1] == kept("direct", 1).metrics[-1]["full_motion"]
+    with_both = [f"{name}, {part}" for name in RANKED for part in ("digit", "motion")]
     assert all((arrays[key] >= arrays[f"{key.rsplit(', ', 1)[0]}, joint"]).all() for key in with_both)
+
+
+def test_care_shows_each_rate_and_the_choice():
+    figure, arrays = plots.care()
+    assert list(arrays) == list(TUNED)
+    assert arrays["direct"].tolist() == list(care_scores("direct").values())
+    rings = [line.get_xdata() for line in figure.axes[0].get_lines() if line.get_markersize() == 11]
+    assert np.ravel(rings).tolist() == [CHOSEN[name] for name in TUNED]
+
+
+def test_temporal_atoms_are_destroyed_by_a_single_tap_that_trains():
+    arrays = plots.temporal_atoms_left().arrays
+    assert all(values.shape == (4 * 3, 3) for values in arrays.values())  # layers × seeds, N
+    assert np.median(arrays["unfrozen-resample"][:, 1]) < 0.05 < 0.5 < np.median(arrays["itsl-resample"][:, 1])
+    assert np.median(arrays["unfrozen-restored"][:, 1]) > 0.5
 
 
 def test_what_is_carried_over_is_in_the_runs():
@@ -84,11 +99,6 @@ def test_steps_are_the_record():
     row = next(row for row in record["steps"] if (row["kind"], row["stage"]) == ("stdcf", "stage-t"))
     assert arrays["stage-t, peak_gib"][2] == row["peak_gib"]
     assert record["machine"]["device"] in plots.steps(record).figure.get_suptitle()
-
-
-def test_minutes_are_the_sum_of_epochs():
-    expected = np.mean([sum(row["seconds"] for row in kept("direct", seed).metrics) for seed in range(3)]) / 60
-    assert plots.minutes("direct") == pytest.approx(expected)
 
 
 def test_nothing_is_computed_to_count():

@@ -167,13 +167,14 @@ def test_speeds_counts_bounces_along_the_path():
 
 def test_speeds_finds_frames_less_alike_the_faster_they_move():
     figure, arrays = plots.speeds(TRMNIST("test", clips=5).motion, clips=10)
-    clips = TRMNIST("train", 10, digits=1, speed=(3, 3), rotation=0).clips[:, 0].numpy() / 255
-    clips = clips - clips.mean((0, 1))
-    now, then = clips[:, :-1].ravel(), clips[:, 1:].ravel()
     (at,) = np.flatnonzero(arrays["speed"] == 3)
-    assert arrays["alike"][at] == pytest.approx(np.corrcoef(now, then)[0, 1])
-    assert (np.diff(arrays["alike"][:7]) < 0).all()
-    np.testing.assert_array_equal(figure.axes[1].get_lines()[0].get_ydata(), arrays["alike"])
+    for line, (name, rotation) in zip(figure.axes[1].get_lines(), {"upright": 0, "turning by 45°": 45}.items(), strict=True):
+        clips = TRMNIST("train", 10, digits=1, speed=(3, 3), rotation=rotation).clips[:, 0].numpy() / 255
+        clips = clips - clips.mean((0, 1))
+        assert arrays[name][at] == pytest.approx(np.corrcoef(clips[:, :-1].ravel(), clips[:, 1:].ravel())[0, 1])
+        np.testing.assert_array_equal(line.get_ydata(), arrays[name])
+    assert arrays["upright"][0] == pytest.approx(1) and (np.diff(arrays["upright"][:7]) < 0).all()
+    assert (arrays["turning by 45°"] < arrays["upright"])[:6].all()
 
 
 def test_separable_energy_is_that_of_the_singular_values(dataset):

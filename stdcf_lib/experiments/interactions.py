@@ -1,0 +1,276 @@
+"""Real video: small networks learn UT-Interaction, by families and by plans, and meet its clips at other tempi.
+
+`python -m stdcf_lib.experiments interactions` trains what `runs/interactions/` keeps and is not there yet. It needs the clips:
+`$STDCF_DATA/ut_interaction`, the `segmented_set1` of UT-Interaction (Ryoo and Aggarwal, 2009). Kept are answers and weights.
+"""
+
+import io
+import os
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stdcf_lib.data.interactions import INTERACTIONS, Interactions, shown, window
+from stdcf_lib.experiments.plans import Plan, direct, itsl
+from stdcf_lib.itsl import Stage, run
+from stdcf_lib.models import SmallVideoNet
+from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.runs import Run, digest, runs_folder
+
+# [ours] A window is 2.1 seconds of the 30 frames a second; how long a clip is gives away much of its label, and is not shown.
+FRAMES, STRIDE, SIZE, JITTER = 16, 4, 56, 12
+FOLDS = range(1, 11)
+"""The recordings; each is left out once."""
+
+# Passes over 54 clips in batches of 6, seen to be enough in a first look at other seeds.
+BUDGET, BATCH_SIZE, WEIGHT_DECAY = 60.0, 6, 1e-2
+REPEATS = 5  # of the clips in what the training counts as an epoch, as it is evaluated after each
+FULL = Stage("full", FRAMES, SIZE)
+# A rate for each contestant is chosen by the negative log-likelihood of the odd folds, with a seed that no result uses.
+CARE_RATES, CARE_SEED, CARE_FOLDS = (1e-3, 3e-3, 1e-2), 100, range(1, 11, 2)
+MINUTES = 6  # for the ten folds of a contestant, one thread on an idle core of an AMD EPYC
+
+TEMPI = (1, 2, 4)
+"""How many times slower a clip is shown: the same time, in so many times the frames."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A family of filters and a plan to train it by. `title` is for figures."""
+
+    title: str
+    kind: str
+    plan: Plan
+
+
+# All STDCF, at the compute of `direct`. ITSL makes twice its updates: so does a batch of 3, at full size.
+PLANS = {
+    "stdcf": direct("full size, same compute", FULL, BUDGET, BATCH_SIZE),
+    "direct-updates": direct("full size, as many updates", FULL, BUDGET, 3),
+    "itsl-resample": itsl("ITSL, atoms resampled", FULL, BUDGET, BATCH_SIZE),
+    "itsl": itsl("ITSL, atoms kept", FULL, BUDGET, BATCH_SIZE, "keep"),
+    "unfrozen-restored": itsl("nothing frozen, φ restored", FULL, BUDGET, BATCH_SIZE, "restore", "nothing"),
+}
+TITLES = {"full": "full 3D", "rank1": "rank-1", "stdcf": "STDCF"}
+FAMILIES = {kind: Contestant(TITLES[kind], kind, PLANS["stdcf"]) for kind in KINDS}
+CONTESTANTS = FAMILIES | {name: Contestant(plan.title, "stdcf", plan) for name, plan in PLANS.items() if name != "stdcf"}
+CHOSEN = {name: 3e-3 for name in CONTESTANTS}
+SEEDS = range(3)
+
+
+def network(kind: str, seed: int = 0) -> SmallVideoNet:
+    """The network as it is before training."""
+    torch.manual_seed(seed)
+    return SmallVideoNet(kind, len(INTERACTIONS), strides=(2, 2, 2, 2))
+
+
+def folder() -> Path:
+    """Where the user's own UT-Interaction is, or would be: `$STDCF_DATA/ut_interaction`."""
+    return Path(os.environ.get("STDCF_DATA", "data"), "ut_interaction")
+
+
+@cache
+def clips() -> Interactions:
+    """The clips of `folder()`. Raises FileNotFoundError if there are none."""
+    return Interactions(folder())
+
+
+class Windows:
+    """Windows of some clips, for training: shifted in time by up to `JITTER` frames, cut out and mirrored at random."""
+
+    def __init__(self, numbers: Sequence[int]):
+        self.numbers = [number for _ in range(REPEATS) for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        data, number = clips(), self.numbers[index]
+        clip = data.clips[number]
+        shift = random.uniform(-JITTER, JITTER)
+        top, left = random.randint(0, clip.shape[1] - SIZE), random.randint(-6, 6) + (clip.shape[2] - SIZE) // 2
+        cut = clip[:, top : top + SIZE, left : left + SIZE]
+        cut = cut.flip(2) if random.random() < 0.5 else cut
+        return shown([cut], [window(len(clip), FRAMES, STRIDE, shift)])[0], int(data.interaction[number])
+
+
+class Middles:
+    """The window in the middle of each of some clips."""
+
+    def __init__(self, numbers: Sequence[int]):
+        self.numbers = list(numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        number = self.numbers[index]
+        return views([number])[2], int(clips().interaction[number])
+
+
+def views(numbers: Sequence[int], slower: int = 1) -> Tensor:
+    """The six views of each clip by which it is judged, three windows in time and their mirror images: (6·n, 1, T, S, S).
+
+    Args:
+        numbers: of the clips.
+        slower: how many times slower they are shown, 1, 2 or 4: the same time, in so many times the frames.
+    """
+    found = []
+    for number in numbers:
+        clip = clips().clips[number]
+        top, left = (clip.shape[1] - SIZE) // 2, (clip.shape[2] - SIZE) // 2
+        cut = clip[:, top : top + SIZE, left : left + SIZE]
+        for shift in (-JITTER, 0, JITTER):
+            index = window(len(clip), slower * (FRAMES - 1) + 1, STRIDE // slower, shift)
+            found += [shown([cut], [index]), shown([cut.flip(2)], [index])]
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, numbers: Sequence[int], slower: int = 1) -> Tensor:
+    """The mean softmax over the views of each clip: (n, 6)."""
+    x = views(numbers, slower).to(memory_format=torch.channels_last_3d)
+    return model.eval()(x).softmax(1).unflatten(0, (len(numbers), 6)).mean(1)
+
+
+def fit(contestant: Contestant, rate: float, seed: int, fold: int) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train on all recordings but one: the network, and the metrics of `itsl.run`."""
+    numbers = torch.arange(len(clips()))
+    left_out = clips().sequence == fold
+    model = network(contestant.kind, 100 * seed + fold)
+    stages = contestant.plan.longer(1 / REPEATS).timed(model)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = run(
+            model,
+            stages,
+            lambda stage: (Windows(numbers[~left_out].tolist()), Middles(numbers[left_out].tolist())),
+            scratch,
+            contestant.plan.recipe(rate, 100 * seed + fold, WEIGHT_DECAY),
+            accelerator=Accelerator(cpu=True, mixed_precision="bf16"),
+            save_every=10**6,
+            progress=False,
+        )
+    return model, rows
+
+
+def kept(name: str, seed: int = 0) -> Run:
+    """The kept run of a contestant, ten folds in one; weights at half the size, under `fold{k}.` each."""
+    return Run(runs_folder() / "interactions" / f"{name}-seed{seed}", dtype=torch.float16)
+
+
+def kept_answers(name: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """What a kept contestant answered about each of the clips, by the network that had not seen its recording: (60, 6) under
+    "1", and slower, as it was trained, "2" and "4", and dilated, "2, dilated" and "4, dilated"; and the `label` (60,)."""
+    with np.load(kept(name, seed).folder / "answers.npz") as arrays:
+        return {key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A contestant to train; `care` says that it chooses a rate, on folds and with a seed that no result uses."""
+
+    name: str
+    rate: float
+    seed: int
+    care: bool = False
+
+    @property
+    def folds(self) -> range:
+        return CARE_FOLDS if self.care else FOLDS
+
+
+def trials() -> dict[str, Trial]:
+    """Name of each kept run → its trial."""
+    care = {
+        f"care-{name}-{rate:g}-seed{CARE_SEED}": Trial(name, rate, CARE_SEED, care=True)
+        for name in CONTESTANTS
+        for rate in CARE_RATES
+    }
+    return care | {f"{name}-seed{s}": Trial(name, CHOSEN[name], s) for s in SEEDS for name in CONTESTANTS}
+
+
+def run_trial(name: str) -> str:
+    """Train the folds of one of `trials()` that are missing and keep them; does nothing if it is finished."""
+    trial = trials()[name]
+    part = kept(*_parts(name))
+    if not part.finished:
+        data = clips()
+        contestant = CONTESTANTS[trial.name]
+        with part.held():
+            part.start({
+                "title": contestant.title, "kind": contestant.kind, "rate": trial.rate, "seed": trial.seed,
+                "folds": list(trial.folds), "epochs": BUDGET, "batch_size": contestant.plan.batch_size,
+                "stages": [asdict(stage) for stage in contestant.plan.stages], "swap": contestant.plan.swap,
+                "clips": digest(torch.cat([clip.flatten() for clip in data.clips])[:, None]),
+            })  # fmt: skip
+            state, rows = part.restore() or ({"answers": {}, "models": {}}, [])
+            for fold in trial.folds[len(rows) :]:
+                model, stages = fit(contestant, trial.rate, trial.seed, fold)
+                numbers = torch.arange(len(data))[data.sequence == fold].tolist()
+                label = data.interaction[numbers]
+                for slower in TEMPI[:1] if trial.care else TEMPI:
+                    state["answers"][f"{fold}, {slower}"] = answers(model, numbers, slower)
+                    if slower > 1 and contestant.plan is PLANS["stdcf"]:
+                        with model.dilate(slower):
+                            state["answers"][f"{fold}, {slower}, dilated"] = answers(model, numbers, slower)
+                chances = state["answers"][f"{fold}, 1"]
+                rows.append({
+                    "fold": fold, "accuracy": (chances.argmax(1) == label).float().mean().item(),
+                    "nll": F.nll_loss(chances.clamp_min(1e-6).log(), label).item(),
+                    "seconds": fsum(row["seconds"] for row in stages),
+                    "updates": sum(row["steps"] for row in stages if "steps" in row),
+                    "macs": sum(row["macs"] for row in stages if "macs" in row),
+                })  # fmt: skip
+                state["models"] |= {f"fold{fold}.{key}": value for key, value in model.state_dict().items()}
+                part.save(state, rows)
+            part.keep("answers.npz", _joined(state["answers"], trial.folds, data))
+            holder = _Holder(state["models"])
+            part.finish(holder, rows)
+            if trial.care or trial.name not in FAMILIES or trial.seed:
+                part.forget_weights()  # answers are kept of all, weights of one network of each family and fold
+    found = part.metrics
+    accuracy, nll = (fsum(row[key] for row in found) / len(found) for key in ("accuracy", "nll"))
+    return f"{name}: accuracy {accuracy:.3f}, NLL {nll:.3f} in {fsum(row['seconds'] for row in found):.0f} s"
+
+
+class _Holder(nn.Module):
+    """What `Run.finish` takes the weights from: the networks of all folds."""
+
+    def __init__(self, state: dict[str, Tensor]):
+        super().__init__()
+        self.state = state
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        return self.state
+
+
+def _joined(found: dict[str, Tensor], folds: Sequence[int], data: Interactions) -> bytes:
+    """The answers of all folds, in the order of the clips, as an npz."""
+    chosen = torch.isin(data.sequence, torch.tensor(folds))
+    order = torch.cat([torch.arange(len(data))[data.sequence == fold] for fold in folds]).argsort()
+    ways = [key.partition(", ")[2] for key in found if key.startswith(f"{folds[0]}, ")]
+    arrays = {way: torch.cat([found[f"{fold}, {way}"] for fold in folds])[order].half().numpy() for way in ways}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, label=data.interaction[chosen].numpy(), sequence=data.sequence[chosen].numpy(), **arrays)
+    return buffer.getvalue()
+
+
+def minutes_missing(name: str) -> float:
+    """How long a trial still takes, at most; 0 for one that is finished, and where the clips are not at hand."""
+    return 0.0 if kept(*_parts(name)).finished or not folder().is_dir() else MINUTES * len(trials()[name].folds) / len(FOLDS)
+
+
+def _parts(name: str) -> tuple[str, int]:
+    contestant, seed = name.rsplit("-seed", 1)
+    return contestant, int(seed)

@@ -1,0 +1,266 @@
+"""The notebooks' conclusions, held against `runs/`: each sentence that claims an order or a trend, named by notebook; and the
+numbers in their prose, each of which a cell of the same notebook has printed."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stdcf_lib.experiments import claims, reconstruction, tempo, turning
+from stdcf_lib.experiments.claims import at_tempo, errors
+from stdcf_lib.experiments.compare import difference
+from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.plots import itsl as itsl_plots
+from stdcf_lib.plots import reconstruction as plots
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+Numbers = Callable[[], Sequence[float]]
+
+
+def errors_at(family: str, epoch: int) -> list[float]:
+    """The test error of each seed after so many epochs."""
+    rows = (row for seed in reconstruction.SEEDS for row in reconstruction.kept(family, seed).metrics)
+    return [row["test_mse"] for row in rows if row["epoch"] == epoch]
+
+
+def start_errors(name: str) -> list[float]:
+    """The test error after 20 epochs of each seed of a start."""
+    runs = (reconstruction.kept(name, seed).metrics for seed in reconstruction.ABLATION_SEEDS)
+    return [row["test_mse"] for rows in runs for row in rows if row["epoch"] == 20]
+
+
+def projected(kind: str, how: str, tau: str) -> list[float]:
+    """The accuracy of each seed, as trained or projected, interpolated to a tempo."""
+    return [tempo.measured(kind, seed, "projected")[how][tau] for seed in tempo.SEEDS]
+
+
+# "notebook: sentence" → what is larger, what is smaller; the interval of the difference leaves out zero.
+AHEAD: dict[str, tuple[Numbers, Numbers]] = {
+    "04: against Table A's rank-1, STDCF is better": (lambda: errors("rank1"), lambda: errors("stdcf")),
+    "04: a ReLU between the factors hurts": (lambda: errors("rank1-relu"), lambda: errors("stdcf")),
+    "04: early on STDCF is ahead of rank-1": (lambda: errors_at("rank1", 5), lambda: errors_at("stdcf", 5)),
+    "04: early on STDCF is ahead of the wider rank-1": (lambda: errors_at("rank1-wide", 5), lambda: errors_at("stdcf", 5)),
+    "05: as trained, the other tempo costs accuracy (full 3D)": (
+        lambda: at_tempo("full", "plain", 1.0),
+        lambda: at_tempo("full", "plain", 2.0),
+    ),
+    **{
+        f"05: dilation brings it back ({kind})": (
+            lambda kind=kind: at_tempo(kind, "dilated", 2.0),
+            lambda kind=kind: at_tempo(kind, "plain", 2.0),
+        )
+        for kind in KINDS
+    },
+    **{
+        f"05: for {kind}, dilation lessens the change": (
+            lambda kind=kind: at_tempo(kind, "plain", 2.0, "change"),
+            lambda kind=kind: at_tempo(kind, "dilated", 2.0, "change"),
+        )
+        for kind in ("full", "rank1")
+    },
+    "05: for STDCF, dilation loses neighbours": (
+        lambda: at_tempo("stdcf", "plain", 2.0, "neighbours"),
+        lambda: at_tempo("stdcf", "dilated", 2.0, "neighbours"),
+    ),
+    "05: repeated frames move STDCF even more if it is dilated": (
+        lambda: [tempo.measured("stdcf", seed, "repeated")["dilated"] for seed in tempo.SEEDS],
+        lambda: [tempo.measured("stdcf", seed, "repeated")["plain"] for seed in tempo.SEEDS],
+    ),
+    "05: interpolated to half the tempo, STDCF is ahead of rank-1": (
+        lambda: at_tempo("stdcf", "interpolated", 0.5),
+        lambda: at_tempo("rank1", "interpolated", 0.5),
+    ),
+    **{
+        f"06: {sentence}": (lambda a=a: turning.final(a), lambda b=b: turning.final(b))
+        for sentence, a, b in (
+            ("at as many updates, full-size training is ahead", "direct-updates", "itsl-resample"),
+            ("with 5×5 atoms from the beginning full-size training ends no higher than with 3×3", "direct", "direct-large"),
+            ("stage-t alone ends ahead of ITSL", "t-only", "itsl-resample"),
+            ("stage-t alone ends ahead of full-size training at the same compute", "t-only", "direct"),
+        )
+    },
+}
+# No difference is shown: the interval holds zero.
+LEVEL: dict[str, tuple[Numbers, Numbers]] = {
+    "04: against full 3D no difference is shown": (lambda: errors("full"), lambda: errors("stdcf")),
+    "04: against the wider rank-1 none is shown": (lambda: errors("rank1-wide"), lambda: errors("stdcf")),
+    "04: torch's own start is as good for full 3D": (lambda: start_errors("full"), lambda: start_errors("full-torch")),
+    "05: interpolated to half the tempo, STDCF against full 3D": (
+        lambda: at_tempo("stdcf", "interpolated", 0.5),
+        lambda: at_tempo("full", "interpolated", 0.5),
+    ),
+    "05: STDCF's dilated representation has moved almost as far": (
+        lambda: at_tempo("stdcf", "plain", 2.0, "change"),
+        lambda: at_tempo("stdcf", "dilated", 2.0, "change"),
+    ),
+    "06: at the same compute no difference to full-size training is shown": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("direct"),
+    ),
+    "06: with 5×5 atoms from the beginning, against ITSL it is not settled": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("direct-large"),
+    ),
+    "06: kept atoms, against resampled ones, are not settled by three seeds": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("itsl"),
+    ),
+    "06: stage-t alone shows none to full-size training with as many updates": (
+        lambda: turning.final("t-only"),
+        lambda: turning.final("direct-updates"),
+    ),
+    "06: nor does it show that atoms must train at all": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("atoms-never-train"),
+    ),
+    "06: freezing as such shows none": (
+        lambda: turning.final("itsl-resample"),
+        lambda: turning.final("unfrozen-restored"),
+    ),
+}
+
+
+def ahead(larger: Sequence[float], smaller: Sequence[float]) -> None:
+    found = difference(larger, smaller)
+    assert found.low > 0, f"claimed to be larger, and the difference is {found}"
+
+
+def level(a: Sequence[float], b: Sequence[float]) -> None:
+    found = difference(a, b)
+    assert not found.decided, f"no difference is claimed to be shown, and it is {found}"
+
+
+@pytest.mark.parametrize("claim", AHEAD)
+def test_what_is_said_to_be_ahead_is(claim):
+    larger, smaller = (numbers() for numbers in AHEAD[claim])
+    ahead(larger, smaller)
+    with pytest.raises(AssertionError, match="claimed to be larger"):  # the claim reversed fails
+        ahead(smaller, larger)
+
+
+@pytest.mark.parametrize("claim", LEVEL)
+def test_where_no_difference_is_said_to_be_shown_none_is(claim):
+    a, b = (np.array(numbers()) for numbers in LEVEL[claim])
+    level(a, b)
+    with pytest.raises(AssertionError, match="no difference is claimed"):  # and it could have been shown
+        level(a + 5 * (a.std() + b.std()), b)
+
+
+def test_04_the_error_does_not_depend_on_the_drift_nor_does_the_gain():
+    arrays = plots.error_by_speed().arrays
+    for family in ("stdcf", "rank1", "full"):
+        tenths = np.median(arrays[family], 0)
+        assert np.ptp(tenths) < 0.05 * tenths.mean()
+    gain = np.median(arrays["stdcf"], 0) / np.median(arrays["rank1"], 0)
+    assert np.ptp(gain) < 0.05
+
+
+def test_04_the_two_worst_runs_are_those_that_lost_channels():
+    last = {(name, seed): errors(name)[seed] for name in reconstruction.FAMILIES for seed in reconstruction.SEEDS}
+    worst = sorted(last, key=last.__getitem__)[-2:]
+    dead = [run for run in last if plots.count_dead(*run)]
+    assert sorted(worst) == sorted(dead) and {name for name, _ in worst} == {"rank1-relu"}
+
+
+def test_04_one_temporal_atom_is_too_few_and_one_spatial_atom_too():
+    grid = plots.sweep().arrays["mse"]
+    assert grid[0].min() > 2 * grid[2, 2:].max()  # N = 1, any M, against N = 3, M from 3
+    assert grid[2, 0] > 2 * grid[2, 2] and grid[2, 2] < 1.1 * grid[2, 8]
+
+
+def test_05_repeated_frames_are_invisible_with_the_pools_help_alone():
+    for kind in KINDS:
+        found = [tempo.measured(kind, seed, "repeated") for seed in tempo.SEEDS]
+        assert max(one["exact"] for one in found) < 1e-4 < 0.05 < min(one["dilated"] for one in found)
+
+
+@pytest.mark.parametrize("kind", ["full", "rank1"])
+def test_05_three_dimensions_along_time_are_too_few_for_filters_that_had_five(kind):
+    trained, cut = (np.array(projected(kind, how, "1.0")) for how in ("as trained", "projected"))
+    assert (cut < trained - 0.1).all() and cut.mean() < 0.75 * trained.mean()
+    assert np.mean(projected(kind, "projected", "0.5")) < np.mean(projected(kind, "as trained", "0.5"))
+
+
+def test_05_the_period_tells_the_tempo_and_confidence_says_one():
+    right = {
+        who: [
+            np.mean([tempo.measured("stdcf", seed, "guesses")[f"{t}.0"][who]["right"] for seed in tempo.SEEDS])
+            for t in (1, 2, 3)
+        ]
+        for who in ("period", "confidence")
+    }
+    assert min(right["period"]) > 0.6 and right["confidence"][0] > 2 * max(right["confidence"][1:])
+
+
+def test_06_the_rate_decides_who_is_ahead():
+    itsl, direct = turning.care_scores("itsl-resample"), turning.care_scores("direct")
+    assert itsl[3e-3] > direct[3e-3] + 0.02 and abs(itsl[1e-2] - direct[1e-2]) < 0.01
+    for name in turning.RANKED:  # a factor of three moves a plan further than the two are apart
+        assert np.ptp(list(turning.care_scores(name).values())) > 0.05
+    assert max(turning.care_scores("s-only").values()) < 0.5 < max(itsl.values())
+
+
+def test_06_equal_compute_is_equal_time():
+    minutes = turning.minutes()
+    assert minutes["itsl-resample"] == pytest.approx(minutes["direct"], rel=0.1)
+    assert minutes["direct-updates"] == pytest.approx(minutes["direct"], rel=0.1)
+
+
+def test_06_a_network_of_stage_t_does_at_full_size_what_it_does_at_its_own():
+    arrays = itsl_plots.carried_over().arrays
+    t2 = 2
+    own, full = (arrays[f"itsl-resample, {where}"][:, t2].mean() for where in ("at its own size", "at full size"))
+    assert full == pytest.approx(own, abs=0.05)
+    assert max(arrays[f"{name}, at full size"][:, 3].mean() for name in ("itsl", "itsl-dilate")) < 0.1
+
+
+def test_verdicts_follow_the_interval():
+    assert claims.verdict(difference([1.0, 1.1, 0.9], [2.0, 2.1, 1.9])) == "lower"
+    assert claims.verdict(difference([2.0, 2.1, 1.9], [1.0, 1.1, 0.9])) == "higher"
+    assert claims.verdict(difference([1.0, 2.0, 3.0], [1.1, 2.1, 3.1])) == "no difference shown"
+    assert claims.verdict(difference([1.0, 1.1], [1.05, 2.0, 1.2]), "a", "b") == "no difference shown"
+
+
+def test_the_readme_has_the_claims_as_the_runs_have_them():
+    text = (ROOT / "README.md").read_text()
+    assert claims.in_readme(text) == text, "make it anew: python -m stdcf_lib.experiments.claims"
+    assert text.count("| 0") == len(claims.claims()) > 10
+
+
+# Numbers that are not results: what a task asks for.
+ASKED = {"02": {"95%"}, "04": {"80%"}}
+
+
+def unprinted(notebook: dict) -> set[str]:
+    """The decimal numbers and percentages in a notebook's prose that no cell has and no output shows."""
+    shown = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            shown += "".join(cell["source"])
+            for output in cell["outputs"]:
+                texts = [output.get("text", ""), *(v for kind, v in output.get("data", {}).items() if kind.startswith("text/"))]
+                shown += " ".join("".join(text) for text in texts)
+    found = set()
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            prose = re.sub(r"<details>.*?</details>|```.*?```|`[^`]*`|\$[^$]*\$", "", "".join(cell["source"]), flags=re.DOTALL)
+            found |= {number for number in re.findall(r"(?<![\w.])\d+\.\d+%?|\d+%", prose) if number not in shown}
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_numbers_in_prose_come_from_a_cell(path):
+    assert unprinted(json.loads(path.read_text())) <= ASKED.get(path.name[:2], set())
+
+
+def test_a_number_that_is_typed_in_is_found():
+    def cell(kind, source, **more):
+        return {"cell_type": kind, "source": [source], **more}
+
+    printed = cell("code", "print(x)", outputs=[{"text": ["0.25 and 40%"]}])
+    assert unprinted({"cells": [printed, cell("markdown", "It is 0.25, or 40%, and `0.1` is code.")]}) == set()
+    assert unprinted({"cells": [printed, cell("markdown", "It is 0.26, or 41%, of $0.1$.")]}) == {"0.26", "41%"}
