@@ -39,7 +39,7 @@ def errors(family: str) -> list[float]:
 
 def share_of_error(family: str) -> Difference:
     """By which share of STDCF's error the error of another family is above it."""
-    return Difference(*(part / np.mean(errors("stdcf")) for part in difference(errors(family), errors("stdcf"))))
+    return Difference(*(part / float(np.mean(errors("stdcf"))) for part in difference(errors(family), errors("stdcf"))))
 
 
 def at_tempo(kind: str, way: str, tau: float, what: str = "accuracy") -> list[float]:

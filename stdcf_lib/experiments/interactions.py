@@ -144,7 +144,7 @@ def answers(model: nn.Module, numbers: Sequence[int], slower: int = 1) -> Tensor
     return model.eval()(x).softmax(1).unflatten(0, (len(numbers), 6)).mean(1)
 
 
-def fit(contestant: Contestant, rate: float, seed: int, fold: int) -> tuple[nn.Module, list[dict[str, Any]]]:
+def fit(contestant: Contestant, rate: float, seed: int, fold: int) -> tuple[SmallVideoNet, list[dict[str, Any]]]:
     """Train on all recordings but one: the network, and the metrics of `itsl.run`."""
     numbers = torch.arange(len(clips()))
     left_out = clips().sequence == fold
@@ -260,7 +260,7 @@ def _joined(found: dict[str, Tensor], folds: Sequence[int], data: Interactions) 
     chosen = torch.isin(data.sequence, torch.tensor(folds))
     order = torch.cat([torch.arange(len(data))[data.sequence == fold] for fold in folds]).argsort()
     ways = [key.partition(", ")[2] for key in found if key.startswith(f"{folds[0]}, ")]
-    arrays = {way: torch.cat([found[f"{fold}, {way}"] for fold in folds])[order].half().numpy() for way in ways}
+    arrays: dict[str, Any] = {way: torch.cat([found[f"{fold}, {way}"] for fold in folds])[order].half().numpy() for way in ways}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, label=data.interaction[chosen].numpy(), sequence=data.sequence[chosen].numpy(), **arrays)
     return buffer.getvalue()

@@ -215,7 +215,7 @@ def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resam
         )
         for x, column in zip(place, values.T, strict=True):
             axes.plot(np.full(len(column), x), column, ".", color=BLACK, markersize=3)
-    axes.set(xticks=range(1, values.shape[1] + 1), xlabel="singular value of φ", ylabel="share of the largest", ylim=(0, 1.05))
+    axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(0, 1.05))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Drawing(figure, arrays)
 

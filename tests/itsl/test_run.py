@@ -185,11 +185,11 @@ def test_restored_temporal_atoms_train_on_a_single_tap_and_come_back():
         if stage.frames == 16:
             assert torch.equal(layer.phi, phi)
         with torch.no_grad():  # as training would
-            layer.psi += torch.rand_like(layer.psi)
-            layer.phi += torch.rand_like(layer.phi)
+            layer.psi.add_(torch.rand_like(layer.psi))
+            layer.phi.add_(torch.rand_like(layer.phi))
         if stage.frames == 16:
             phi = layer.phi.detach().clone()
-    before = layer.psi.detach().clone()
+    before = swaps.layers[1].psi.detach().clone()
     swaps.to(Stage("t", 16, 14))  # what trained is stretched, in space as under "resample"
     assert not torch.equal(swaps.layers[1].psi, before) and swaps.layers[1].psi.shape[1:] == (3, 3)
 

@@ -68,8 +68,8 @@ def test_care_shows_each_rate_and_the_choice():
     figure, arrays = plots.care()
     assert list(arrays) == list(TUNED)
     assert arrays["direct"].tolist() == list(care_scores("direct").values())
-    rings = [line.get_xdata() for line in figure.axes[0].get_lines() if line.get_markersize() == 11]
-    assert np.ravel(rings).tolist() == [CHOSEN[name] for name in TUNED]
+    rings = [np.asarray(line.get_xdata()) for line in figure.axes[0].get_lines() if line.get_markersize() == 11]
+    assert np.concatenate(rings).tolist() == [CHOSEN[name] for name in TUNED]
 
 
 def test_temporal_atoms_are_destroyed_by_a_single_tap_that_trains():
