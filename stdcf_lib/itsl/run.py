@@ -57,9 +57,9 @@ class Recipe:
         weight_decay: of coefficients and ordinary weights; atoms, BN and biases have none.
         clip_norm: gradients of a larger norm are scaled down to it.
         swap: what becomes of the atoms at another size, see `AtomSwap`.
-        grid: the frames and the size of the clips that the atoms, as built, are meant for; by default the first stage's.
         seed: of the order of the clips, and of all that is random in them and in the network.
         adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
+        grid: the frames and the size of the clips that the atoms, as built, are meant for; by default the first stage's.
 
     Raises:
         ValueError: a number out of range.
@@ -70,9 +70,9 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     swap: str = "keep"
-    grid: tuple[int, int] | None = None
     seed: int = 0
     adam: bool = False
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size)

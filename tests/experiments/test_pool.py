@@ -76,7 +76,7 @@ def test_the_command_names_what_it_does_not_know():
 
 
 def test_the_command_leaves_finished_trials_alone():
-    command = [sys.executable, "-m", "stdcf_lib.experiments", "--jobs", "1"]
+    command = [sys.executable, "-m", "stdcf_lib.experiments", "reconstruction", "tempo", "itsl", "--jobs", "1"]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0 and answer.stdout.startswith("0 trials to train, 1 at a time: about 0.0 hours")
 
