@@ -32,7 +32,7 @@ from stdcf_lib.plots.style import (
 GIB = 2**30
 # A stage's kind, by what it freezes.
 KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-# Blue for the stages of ITSL, black for full size, orange where ITSL lacks a part.
+# Blue and green for ITSL, black for full size, orange without freezing, red where another part is missing.
 _LOOKS = {
     "itsl-resample": (BLUE, "o"), "itsl": (SKY_BLUE, "s"), "itsl-dilate": (GREEN, "^"),
     "direct": (BLACK, "D"), "direct-updates": (BLACK, "o"), "direct-large": (BLACK, "s"), "direct-memory": (BLACK, "v"),

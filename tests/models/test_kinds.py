@@ -71,3 +71,15 @@ def test_options_are_a_familys_own():
         convolutions("full", atoms="dct")
     with pytest.raises(ValueError, match="kind='half': choose 'full', 'rank1' or 'stdcf'"):
         convolutions("half")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_temporal_dilation_takes_the_padding_along(kind):
+    layer = convolutions(kind)[0](4, 6, **GEOMETRY)
+    x = torch.rand(1, 4, 9, 8, 8)
+    before = layer(x).shape
+    layer.set_temporal_dilation(4)
+    assert (layer.dilation, layer.padding) == ((4, 1, 1), (2, 1, 2)) and layer(x).shape[3:] == before[3:]
+    with pytest.raises(ValueError, match="fractional"):
+        layer.set_temporal_dilation(3)
+    assert (layer.dilation, layer.padding) == ((4, 1, 1), (2, 1, 2))

@@ -358,3 +358,15 @@ def test_the_probes_of_the_panel_move_as_they_say():
     np.testing.assert_array_equal(still["clip"][0], still["clip"][-1])
     np.testing.assert_allclose(still["clip"], drifting_grating(13, speed=0.0, direction=90)[0, 0])
     assert len(names) == len(wanted) + 1 and names[-1].startswith("TR-MNIST")
+
+
+def test_sides_are_alike_for_separable_filters_until_a_relu():
+    generator = torch.Generator().manual_seed(0)
+    pictures, rhythms = (torch.randn(5, *shape, generator=generator, dtype=torch.float64) for shape in ((5, 5), (5,)))
+    separable = torch.einsum("ihw, it -> ithw", pictures, rhythms)[:, None]
+    joint = plots.direction_bank().weight[0, 0, :, 1:-1, 1:-1]  # looks right
+    arrays = plots.sides(separable, joint).arrays
+    for name in ("amplitude, grating", "energy, bar"):
+        np.testing.assert_allclose(arrays[name][:-1], 1, rtol=1e-3)
+    assert np.ptp(arrays["energy, bar, after ReLU"][:-1]) > 0.1
+    assert all(values[-1] > 2 for values in arrays.values())
