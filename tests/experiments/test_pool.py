@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stdcf_lib.experiments import command
 from stdcf_lib.runs import Run
 
 HERE = Path(__file__).parent
@@ -69,22 +70,28 @@ def test_whatever_ends_the_parent_ends_the_trials_and_none_is_begun(started, tmp
     assert not (tmp_path / "later").exists()
 
 
-def test_the_command_names_what_it_does_not_know():
-    command = [sys.executable, "-m", "stdcf_lib.experiments", "reconstruction/stdcf-seed99", "chess"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    assert answer.returncode == 2 and "unknown reconstruction/stdcf-seed99, chess; known are" in answer.stderr
+def typed(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["experiments", *words])
+    command.main()
 
 
-def test_the_command_leaves_finished_trials_alone():
-    command = [sys.executable, "-m", "stdcf_lib.experiments", "reconstruction", "tempo", "itsl", "--jobs", "1"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    assert answer.returncode == 0 and answer.stdout.startswith("0 trials to train, 1 at a time: about 0.0 hours")
+def test_the_command_names_what_it_does_not_know(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        typed(monkeypatch, "reconstruction/stdcf-seed99", "chess")
+    assert "unknown reconstruction/stdcf-seed99, chess; known are" in capsys.readouterr().err
+
+
+def test_the_command_leaves_finished_trials_alone(monkeypatch, capsys):
+    begun = []
+    monkeypatch.setattr(command, "work_off", lambda work, todo, jobs: begun.extend(todo))  # a test must not train for hours
+    typed(monkeypatch, "reconstruction", "tempo", "itsl", "--jobs", "1")
+    assert begun == [] and capsys.readouterr().out.startswith("0 trials to train, 1 at a time: about 0.0 hours")
 
 
 def test_the_command_hands_its_trials_to_processes_that_find_them(tmp_path):
     trial = "itsl/direct-seed0"
     with Run(tmp_path / trial).held():  # so that the trial is begun and left alone
-        command = [sys.executable, "-m", "stdcf_lib.experiments", trial, "--jobs", "1"]
-        done = subprocess.run(command, env=os.environ | {"STDCF_RUNS": str(tmp_path)}, capture_output=True, text=True)
+        words = [sys.executable, "-m", "stdcf_lib.experiments", trial, "--jobs", "1"]
+        done = subprocess.run(words, env=os.environ | {"STDCF_RUNS": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{trial}: left alone, as {tmp_path / trial} is in use by process {os.getpid()}" in done.stdout
