@@ -5,133 +5,37 @@ All cells of all notebooks are run by `pytest --nbval`; here it is those that sh
 A picture of what the browser showed at the end is kept in pytest's temporary folder, for a person to look at.
 """
 
-import json
 import operator
-import os
-import secrets
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-MINUTE = 60_000  # milliseconds, as playwright counts
-
-# A page that asks nothing of the network, and keeps all cells in the document even where they are out of sight.
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
-QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-
-# A digest of the bytes behind a panel's picture, and its message: what a reader sees of it.
-SHOWN = """async panel => {
-    const image = panel.querySelector('img.widget-image');
-    const digest = await crypto.subtle.digest('SHA-256', await (await fetch(image.src)).arrayBuffer());
-    return panel.querySelector('.widget-html').innerText + new Uint8Array(digest).join();
-}"""
+from tests.browser.lab import NOTEBOOKS, SHOWN, browsing, controls_of, run_all, serving
 
 NAME = "control => control.closest('.widget-inline-hbox').innerText"
 
 
 @pytest.fixture(scope="module")
 def browser(chromium) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Chromium refuses its sandbox to root, as in a container.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *QUIET.split()])
+    with browsing(chromium) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[tuple[Path, str]]:
-    """A JupyterLab of this environment: the folder that it serves, and its address with a {} for the page."""
-    home, served = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks")
-    for name, setting in SETTINGS.items():
-        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(setting))
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
-    folders |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "work", "IPYTHONDIR": "ipython"}
-    environment = os.environ | {name: str(home / folder) for name, folder in folders.items()}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex()
-    options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    options += [f"--ServerApp.root_dir={served}", "--no-browser", "--allow-root", "--LabApp.news_url=None"]
-    log = home / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}")
-                break
-            except OSError:
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.5)
-        yield served, f"http://127.0.0.1:{port}/{{}}?token={token}"
-    finally:
-        server.terminate()
-        server.wait()
+    """The folder that a JupyterLab serves, and its address with a {} for the page."""
+    with serving(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_page(viewport={"width": 1400, "height": 1000}) as page:
         yield page
-
-
-def run_all(page: Page, lab: tuple[Path, str], path: Path) -> None:
-    """Open a copy of the notebook without its outputs, run what shows a panel, and see each cell end without an error."""
-    served, address = lab
-    notebook = nbformat.read(path, as_version=4)
-    imports, *others = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    cells = [imports, *(cell for cell in others if "explore." in cell.source)]
-    for cell in cells:
-        cell.outputs, cell.execution_count = [], None
-    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown" or cell in cells]
-    nbformat.write(notebook, served / path.name)
-    # With its kernel running before the page opens, Lab never asks which kernel to take, however slow the machine.
-    session = {"path": path.name, "name": path.name, "type": "notebook", "kernel": {"name": "python3"}}
-    response = page.request.post(address.format("api/sessions"), data=session, timeout=MINUTE)
-    assert response.ok, response.text()
-    page.goto(address.format(f"lab/tree/{path.name}") + "&reset")
-    expect(page.locator(".jp-StatusBar-TextItem", has_text="| Idle")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    # A cell's number comes when it has ended; after a failed cell the rest keep none.
-    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
-    error = page.locator("[data-mime-type$='.error'], [data-mime-type$='.stderr']")  # newer Labs show one as the other
-    expect(last.filter(has_text=f"[{len(cells)}]:").or_(error).first).to_be_visible(timeout=5 * MINUTE)
-    assert error.all_inner_texts() == []
-
-
-def controls_of(panel: Locator) -> list[tuple[Locator, Callable, Callable]]:
-    """Each control that a reader reaches, with what moves it and what moves it back."""
-    found = []
-    for handle in panel.get_by_role("slider").all():
-        keys = ["ArrowRight", "ArrowLeft"]
-        if handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax"):
-            keys.reverse()
-        found.append((handle, *(partial(handle.press, key) for key in keys)))
-    for dropdown in panel.locator("select").all():
-        chosen = dropdown.evaluate("list => list.selectedIndex")
-        found.append((dropdown, *(partial(dropdown.select_option, index=index) for index in (int(chosen == 0), chosen))))
-    for box in panel.locator("input[type=checkbox]").all():
-        found.append((box, box.click, box.click))
-    return found
 
 
 def move(control: Locator, action: Callable, panel: Locator, until: Callable) -> None:
