@@ -126,9 +126,10 @@ def atom_products() -> Panel:
 def filter_assembly() -> Panel:
     """Notebook 02: the filters of a layer growing from their terms."""
     layer = _first_layer()
+    scene = joint_convolution.assembly_scene(*layer.alpha.shape[2:], layer.phi.shape[1])
 
     def draw(terms: int, channel: int) -> Drawing:
-        return joint_convolution.assembly(layer.psi, layer.phi, layer.alpha[channel, 0], terms)
+        return scene(layer.psi, layer.phi, layer.alpha[channel, 0], terms)
 
     return Panel(draw, terms=IntSlider(4, 1, 15), channel=IntSlider(0, 0, 3, description="output channel"))
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 from torch import Tensor, nn
@@ -21,7 +22,18 @@ from stdcf_lib.convert import ConvertedLayer
 from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.measure import cost
-from stdcf_lib.plots.style import BLACK, BLUE, VERMILLION, Drawing, new_figure, show_frame, show_signed, styled
+from stdcf_lib.plots.style import (
+    BLACK,
+    BLUE,
+    VERMILLION,
+    Arrays,
+    Drawing,
+    Scene,
+    new_figure,
+    show_frame,
+    show_signed,
+    styled,
+)
 
 STEP = 1.15  # from one frame of a film strip to the next; a frame is one unit wide
 _REPORTED = ("parameters_before", "parameters_after", "energy")  # what `conversion` draws of a report
@@ -116,40 +128,63 @@ def products(psi: Tensor, phi: Tensor) -> Drawing:
     return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi), "products": _numpy(table)})
 
 
-@styled
 @torch.no_grad()
 def assembly(psi: Tensor, phi: Tensor, alpha: Tensor, terms: int) -> Drawing:
     """Draw W = Σ α^{mn} ψ_m ⊗ φ_n while it grows: its first `terms` terms, the largest |α| first."""
-    order = alpha.abs().flatten().argsort(descending=True, stable=True)
-    if not 1 <= terms <= len(order):
-        raise ValueError(f"terms={terms}: M × N = {len(order)} terms make the filter; give 1 to {len(order)}")
-    every = torch.einsum("mn,mhw,nt->mnthw", alpha, psi, phi).flatten(0, 1)[order]
-    sums = torch.cat([torch.zeros_like(every[:1]), every.cumsum(0)])
-    w = sums[-1]
-    errors = (sums - w).flatten(1).norm(dim=1) / w.norm()
-    used = [divmod(int(i), alpha.shape[1]) for i in order[:terms]]
-    m, n = used[-1]
+    return assembly_scene(*alpha.shape, phi.shape[1])(psi, phi, alpha, terms)
 
+
+@styled
+def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scene[[Tensor, Tensor, Tensor, int]]:
+    """The figure of `assembly` for M and N atoms, and filters of that many frames."""
+    most = spatial_atoms * temporal_atoms
     figure = Figure(figsize=(8.4, 4.4))
     layout: list[Any] = [["alpha", "films"], ["errors", "films"]]
     axes: dict[str, Any] = figure.subplot_mosaic(layout, width_ratios=[1, 1.4], height_ratios=[1.3, 1])
-    _table(axes["alpha"], alpha)
-    for i, j in used:
-        _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, VERMILLION if (i, j) == (m, n) else "black")
+    table = _table(axes["alpha"], torch.zeros(spatial_atoms, temporal_atoms))
+    table.set_animated(True)
+    axes["alpha"].spines[:].set_animated(True)
     axes["alpha"].set_title(r"$\alpha$; in use: framed")
-    axes["errors"].plot(_numpy(errors), "o-", color=BLUE, markersize=3)
-    axes["errors"].plot(terms, float(errors[terms]), "D", color=VERMILLION, markersize=7)
-    axes["errors"].set(xlabel="terms", ylabel="relative error", ylim=(-0.05, 1.05 * float(errors.max())))
+    frame = {
+        (i, j): _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, animated=True) for i, j in np.ndindex(*table.get_size())
+    }
+    (curve,) = axes["errors"].plot([], [], "o-", color=BLUE, markersize=3, animated=True)
+    (now,) = axes["errors"].plot([], [], "D", color=VERMILLION, markersize=7, animated=True)
+    axes["errors"].set(xlabel="terms", ylabel="relative error", xlim=(-0.05 * most, 1.05 * most), ylim=(-0.05, 1.05))
     axes["errors"].xaxis.get_major_locator().set_params(integer=True)
-    latest = rf"${alpha[m, n]:+.2f}\;\psi_{{{m + 1}}} \otimes \varphi_{{{n + 1}}}$, the latest term"
-    strips = {latest: every[terms - 1], f"sum of {terms}": sums[terms], f"$W$, sum of all {len(order)}": w}
-    for row, (name, film) in enumerate(strips.items()):
-        axes["films"].text(0, 1.5 * row - 0.06, name)
-        _film(axes["films"], film, top=1.5 * row, limit=w.abs().max())
-    _fit(axes["films"], right=len(w) * STEP, bottom=4, top=-0.3)
-    figure.suptitle(f"{terms} of {len(order)} terms: relative error {errors[terms]:.2f}")
-    arrays = {"alpha": alpha, "term": every[terms - 1], "sum": sums[terms], "filter": w, "errors": errors}
-    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+    axes["errors"].yaxis.set_animated(True)
+    names = [axes["films"].text(0, 1.5 * row - 0.06, f"$W$, sum of all {most}", animated=True) for row in range(3)]
+    films = [_film(axes["films"], torch.zeros(frames, 1, 1), top=1.5 * row, animated=True) for row in range(3)]
+    _fit(axes["films"], right=frames * STEP, bottom=4, top=-0.3)
+    title = figure.suptitle("terms", animated=True)
+
+    @torch.no_grad()
+    def show(psi: Tensor, phi: Tensor, alpha: Tensor, terms: int) -> Arrays:
+        order = alpha.abs().flatten().argsort(descending=True, stable=True)
+        if not 1 <= terms <= len(order):
+            raise ValueError(f"terms={terms}: M × N = {len(order)} terms make the filter; give 1 to {len(order)}")
+        every = torch.einsum("mn,mhw,nt->mnthw", alpha, psi, phi).flatten(0, 1)[order]
+        sums = torch.cat([torch.zeros_like(every[:1]), every.cumsum(0)])
+        w = sums[-1]
+        errors = (sums - w).flatten(1).norm(dim=1) / w.norm()
+        used = [divmod(int(i), alpha.shape[1]) for i in order[:terms]]
+        m, n = used[-1]
+
+        _set(table, _numpy(alpha))
+        for place, outline in frame.items():
+            outline.set(visible=place in used, edgecolor=VERMILLION if place == (m, n) else "black")
+        curve.set_data(range(len(errors)), _numpy(errors))
+        now.set_data([terms], [float(errors[terms])])
+        axes["errors"].set_ylim(-0.05, 1.05 * float(errors.max()))
+        names[0].set_text(rf"${alpha[m, n]:+.2f}\;\psi_{{{m + 1}}} \otimes \varphi_{{{n + 1}}}$, the latest term")
+        names[1].set_text(f"sum of {terms}")
+        for images, film in zip(films, (every[terms - 1], sums[terms], w), strict=True):
+            _set_film(images, film, limit=w.abs().max())
+        title.set_text(f"{terms} of {len(order)} terms: relative error {errors[terms]:.2f}")
+        arrays = {"alpha": alpha, "term": every[terms - 1], "sum": sums[terms], "filter": w, "errors": errors}
+        return {name: _numpy(values) for name, values in arrays.items()}
+
+    return Scene(figure, show)
 
 
 @styled
@@ -477,15 +512,32 @@ def _film(
     limit: Tensor | None = None,
     gray: bool = False,
     step: float = STEP,
-) -> None:
+    animated: bool = False,
+) -> list[AxesImage]:
     """Place frames (T, H, W) side by side in axes whose y runs downwards; each is one unit wide."""
     most = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
+    images = []
     for k, frame in enumerate(_numpy(frames)):
-        image = show_frame(axes, frame) if gray else show_signed(axes, frame, most)
+        images.append(show_frame(axes, frame) if gray else show_signed(axes, frame, most))
         height = frame.shape[0] / frame.shape[1]
-        image.set_extent((left + k * step, left + k * step + 1, top + height, top))
+        images[k].set(extent=(left + k * step, left + k * step + 1, top + height, top), animated=animated)
         if gray:  # a white clip would melt into the page
-            axes.add_patch(Rectangle((left + k * step, top), 1, height, fill=False, edgecolor="0.5", linewidth=0.5))
+            options = {"fill": False, "edgecolor": "0.5", "linewidth": 0.5, "animated": animated}
+            axes.add_patch(Rectangle((left + k * step, top), 1, height, **options))
+    return images
+
+
+def _set(image: AxesImage, values: np.ndarray, limit: float | None = None) -> None:
+    """Give an image of `show_signed` other values."""
+    most = (float(np.abs(values).max()) if limit is None else limit) or 1.0
+    image.set(data=values, clim=(-most, most))
+
+
+def _set_film(images: Sequence[AxesImage], frames: Tensor, limit: Tensor | None = None) -> None:
+    """Give a signed film other frames, of which any beyond `images` are not shown."""
+    most = float(frames.abs().max() if limit is None else limit)
+    for image, frame in zip(images, _numpy(frames), strict=True):
+        _set(image, frame, most)
 
 
 def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> None:
@@ -493,11 +545,11 @@ def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float 
     axes.set_axis_off()
 
 
-def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = True) -> None:
+def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = True) -> AxesImage:
     """Draw a matrix in cells, by default over ψ downwards and φ to the right."""
     cells = _numpy(values)
     limit = float(np.abs(cells).max()) or 1.0
-    show_signed(axes, cells, limit)
+    image = show_signed(axes, cells, limit)
     axes.set_aspect(0.6 if numbers else 1)
     if labels:
         axes.set_yticks(range(len(values)), [rf"$\psi_{{{m + 1}}}$" for m in range(len(values))])
@@ -507,7 +559,10 @@ def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = Tru
         for (i, j), value in np.ndenumerate(cells):
             text = f"{value:.2f}".replace("-0.00", "0.00")
             axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < -0.3 * limit else "black")
+    return image
 
 
-def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = VERMILLION) -> None:
-    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=2))
+def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = VERMILLION, **options: Any) -> Rectangle:
+    outline = Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=2, **options)
+    axes.add_patch(outline)
+    return outline

@@ -8,24 +8,42 @@ A plotting function is decorated with `@styled`, takes its axes from `new_figure
         axes.plot(kept)
         axes.set(xlabel="joint terms kept", ylabel="energy kept", title="Few terms carry most of the energy")
         return Drawing(figure, {"kept": kept})
+
+Where a reader moves sliders, making a figure is most of the wait. Such a function is a `Plot`: it makes its axes and artists
+once, and returns the function that gives them values.
+
+    @Plot
+    def energy() -> Made:
+        figure, axes = new_figure()
+        (line,) = axes.plot([], [], animated=True)  # it moves; all else is rendered once
+        axes.set(xlabel="joint terms kept", ylabel="energy kept", xlim=(0, 14), ylim=(0, 1))
+
+        def show(kept: np.ndarray) -> Arrays:
+            line.set_data(range(len(kept)), kept)
+            return {"kept": kept}
+
+        return figure, show
+
+`energy(kept)` is a plotting function like any other; `energy.scene()` is one that moves the artists of one figure.
 """
 
 import io
 import os
 from base64 import b64encode
 from collections.abc import Callable
-from functools import wraps
+from functools import update_wrapper, wraps
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.image import AxesImage, imsave
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -92,18 +110,23 @@ class Drawing(NamedTuple):
     @styled
     def png(self) -> bytes:
         """The picture as PNG bytes; equal drawings give equal bytes on one machine."""
-        self._settle()
+        canvas = self.figure.canvas
+        if not isinstance(canvas, _Canvas):
+            canvas = _Canvas(self.figure)
+        canvas.draw()
         buffer = io.BytesIO()
         # A slider waits for these bytes, hence the lightest compression, and the canvas itself: `savefig` would measure
         # every text once more.
-        options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}}
-        FigureCanvasAgg(self.figure).print_png(buffer, **options)
+        pixels, options = canvas.buffer_rgba(), {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}}
+        imsave(buffer, pixels, format="png", dpi=self.figure.dpi, **options)
         return buffer.getvalue()
 
     @styled
     def save(self, stem: str | Path) -> None:
         """Write `stem.svg`, `stem.png` and `stem.npz` (the arrays), each whole or not at all, and reproducibly."""
-        self._settle()
+        _settle(self.figure)
+        for artist in self.figure.findobj(Artist.get_animated):  # which matplotlib leaves out of a saved figure
+            artist.set_animated(False)
         svg, png, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
         self.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
@@ -115,11 +138,68 @@ class Drawing(NamedTuple):
             unfinished.write_bytes(content.getvalue())
             os.replace(unfinished, path)
 
-    def _settle(self) -> None:
-        # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
-        if engine := self.figure.get_layout_engine():
-            engine.execute(self.figure)
-            self.figure.set_layout_engine("none")
+
+Arrays = dict[str, np.ndarray]
+
+
+class Scene(Generic[Parameters]):
+    """One figure and `show`, which moves its artists to other values and returns the arrays drawn. Call it for a `Drawing`.
+
+    All that `show` touches is made with `animated=True`, an artist, an axis or whole axes: it is drawn last, over a picture of
+    the rest that is rendered once. The layout is settled once too, before any value is shown, so that a drawing depends on its
+    values alone: titles and labels that move hold a text of their height, and of the width of the widest tick label, when made.
+    """
+
+    @styled
+    def __init__(self, figure: Figure, show: Callable[Parameters, Arrays]) -> None:
+        self._canvas, self._show = _Canvas(figure), styled(show)
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Drawing:
+        return Drawing(self._canvas.figure, self._show(*args, **kwargs))
+
+
+Made = tuple[Figure, Callable[Parameters, Arrays]]
+
+
+class Plot(Generic[Parameters]):
+    """A plotting function from `make`, which returns a new figure and the function that shows values in it; a decorator."""
+
+    def __init__(self, make: Callable[[], Made[Parameters]]) -> None:
+        self._make = styled(make)
+        update_wrapper(self, make)
+
+    def scene(self) -> Scene[Parameters]:
+        """One figure for any number of values."""
+        return Scene(*self._make())
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Drawing:
+        return self.scene()(*args, **kwargs)
+
+
+class _Canvas(FigureCanvasAgg):
+    """Renders what stands still once, and over it, for every picture, what moves."""
+
+    def __init__(self, figure: Figure) -> None:
+        super().__init__(figure)
+        _settle(figure)
+        self._moving = sorted(figure.findobj(Artist.get_animated), key=Artist.get_zorder)
+        if self._moving:
+            super().draw()
+            self._still = self.copy_from_bbox(figure.bbox)
+
+    def draw(self) -> None:
+        if not self._moving:  # a figure that was made for one picture, and may have been changed by hand since
+            return super().draw()
+        self.restore_region(self._still)
+        for artist in self._moving:
+            artist.draw(self.renderer)
+
+
+def _settle(figure: Figure) -> None:
+    # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def new_figure(
