@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from functools import cache
 from html import escape
 from math import cos, radians, sin
 from typing import Any
@@ -109,10 +110,13 @@ def alpha_matrix() -> Panel:
 def atom_products() -> Panel:
     """Notebook 02: the clips ψ_m ⊗ φ_n of every family of atoms."""
 
+    scene = cache(joint_convolution.products_scene)
+
     def draw(atoms: str, size: int, spatial_atoms: int, temporal_atoms: int) -> Drawing:
         generator = torch.Generator().manual_seed(0)
         psi = families.spatial_atoms((size, size), spatial_atoms, atoms, generator)
-        return joint_convolution.products(psi, families.temporal_atoms(3, temporal_atoms, atoms, generator))
+        phi = families.temporal_atoms(3, temporal_atoms, atoms, generator)
+        return scene(spatial_atoms, *phi.shape)(psi, phi)
 
     return Panel(
         draw,
@@ -170,6 +174,7 @@ def probe() -> Panel:
     """Notebook 02: a bank of eight direction filters, with M and N atoms and dilated in time, answers a clip."""
     bank = joint_convolution.direction_bank()
     digits = TRMNIST("test", clips=1, frames=13)[0][None]
+    scene = joint_convolution.compass_scene(13, directions=len(bank.weight), taps=bank.weight.shape[2])
     clips = {
         "bar to the right": lambda speed: moving_bar(13, speed=speed),
         "bar to the left": lambda speed: moving_bar(13, speed=speed, direction=180),
@@ -180,7 +185,7 @@ def probe() -> Panel:
 
     def draw(spatial_atoms: int, temporal_atoms: int, temporal_dilation: int, probe: str, speed: float) -> Drawing:
         clip = clips[probe](speed)
-        return joint_convolution.compass(clip, bank, spatial_atoms, temporal_atoms, temporal_dilation)
+        return scene(clip, bank, spatial_atoms, temporal_atoms, temporal_dilation)
 
     return Panel(
         draw,

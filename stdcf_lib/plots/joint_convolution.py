@@ -107,25 +107,42 @@ def atoms(psi: Tensor, phi: Tensor) -> Drawing:
     return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi)})
 
 
-@styled
-@torch.no_grad()
 def products(psi: Tensor, phi: Tensor) -> Drawing:
     """Draw the multiplication table of atoms: frame t of film strip (m, n) is ψ_m · φ_n(t)."""
-    table = torch.einsum("mhw,nt->mnthw", psi, phi)
-    strip, (left, top) = phi.shape[1] * STEP + 0.4, (1.6, 1.5)
-    width, height = left + len(phi) * strip, top + len(psi) * STEP
+    return products_scene(len(psi), *phi.shape, psi.shape[1] / psi.shape[2])(psi, phi)
+
+
+@styled
+def products_scene(spatial_atoms: int, temporal_atoms: int, frames: int, aspect: float = 1.0) -> Scene[[Tensor, Tensor]]:
+    """The figure of `products` for M atoms, `aspect` times as high as wide, and N atoms of that many frames."""
+    strip, (left, top) = frames * STEP + 0.4, (1.6, 1.5)
+    width, height = left + temporal_atoms * strip, top + spatial_atoms * STEP
     figure, axes = new_figure(width=9, height=0.4 + 9 * (height + 0.6) / (width + 0.8))
-    for m, atom in enumerate(psi):
+    blank = torch.zeros(frames, 100, round(100 / aspect))
+    in_space, in_time, table = [], [], {}
+    for m in range(spatial_atoms):
         axes.text(-0.15, top + m * STEP + 0.5, rf"$\psi_{{{m + 1}}}$", ha="right", va="center")
-        _film(axes, atom[None], top=top + m * STEP, limit=psi.abs().max())
-        for n, film in enumerate(table[m]):
-            _film(axes, film, left=left + n * strip, top=top + m * STEP, limit=table.abs().max())
-    for n, atom in enumerate(phi):
+        in_space += _film(axes, blank[:1], top=top + m * STEP, animated=True)
+        for n in range(temporal_atoms):
+            table[m, n] = _film(axes, blank, left=left + n * strip, top=top + m * STEP, animated=True)
+    for n in range(temporal_atoms):
         axes.text(left + n * strip + (strip - 0.55) / 2, -0.15, rf"$\varphi_{{{n + 1}}}$", ha="center")
-        _film(axes, atom[:, None, None], left=left + n * strip, limit=phi.abs().max())
+        in_time.append(_film(axes, torch.zeros(frames, 1, 1), left=left + n * strip, animated=True))
     _fit(axes, right=width - 0.4, bottom=height, left=-0.8, top=-0.6)
-    axes.set_title(rf"Every $\psi_m \otimes \varphi_n$ is a small clip: {len(psi)} × {len(phi)} clips of {phi.shape[1]} frames")
-    return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi), "products": _numpy(table)})
+    sizes = f"{spatial_atoms} × {temporal_atoms} clips of {frames} frames"
+    axes.set_title(rf"Every $\psi_m \otimes \varphi_n$ is a small clip: {sizes}")
+
+    @torch.no_grad()
+    def show(psi: Tensor, phi: Tensor) -> Arrays:
+        products = torch.einsum("mhw,nt->mnthw", psi, phi)
+        _set_film(in_space, psi, limit=psi.abs().max())
+        for atom, film in zip(phi, in_time, strict=True):
+            _set_film(film, atom[:, None, None], limit=phi.abs().max())
+        for (m, n), film in table.items():
+            _set_film(film, products[m, n], limit=products.abs().max())
+        return {"psi": _numpy(psi), "phi": _numpy(phi), "products": _numpy(products)}
+
+    return Scene(figure, show)
 
 
 @torch.no_grad()
@@ -383,8 +400,6 @@ def drift(filters: Mapping[str, Tensor], speed: float = 1.0, frames: int = 17, w
     return Drawing(figure, arrays)
 
 
-@styled
-@torch.no_grad()
 def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: int, temporal_dilation: int = 1) -> Drawing:
     """Draw a direction bank, converted to M and N atoms, at work: its first filter, that one's answer, the energy of all.
 
@@ -398,32 +413,57 @@ def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: i
     """
     if clip.shape[2] % 2 == 0:
         raise ValueError(f"clip of {clip.shape[2]} frames has none in the middle; give an odd number of frames")
-    layer = STDCFConv3d.from_conv3d(bank, spatial_atoms, temporal_atoms)
-    layer.dilate(temporal=temporal_dilation)
-    clip = clip.to(bank.weight)
-    filters, answer = layer.filters()[:, 0], layer(clip - clip.mean())[0]
-    kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
-    energy = answer.square().mean(dim=(1, 2, 3))
+    scene = compass_scene(clip.shape[2], len(bank.weight), bank.weight.shape[2])
+    return scene(clip, bank, spatial_atoms, temporal_atoms, temporal_dilation)
 
+
+@styled
+def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.Conv3d, int, int, int]]:
+    """The figure of `compass` for clips of that many square frames, and a bank of that many directions and frames."""
     figure = Figure(figsize=(9.6, 3.2))
     layout: list[Any] = [["strips", "compass"]]
     axes = figure.subplot_mosaic(layout, width_ratios=[3.6, 1], per_subplot_kw={"compass": {"projection": "polar"}})
-    strips, frames = axes["strips"], clip.shape[2]
-    # Over the very frames of the clip that it meets when it answers in the middle frame.
-    first = (frames - 1 - temporal_dilation * (filters.shape[1] - 1)) / 2
-    _film(strips, filters[0], left=first * STEP, step=temporal_dilation * STEP)
-    _film(strips, clip[0, 0], top=1.6, gray=True)
-    _film(strips, answer[0], top=3.2, limit=answer.abs().max())
-    _outline(strips, (frames - 1) / 2 * STEP, 3.2, 1, 1)
+    strips, blank = axes["strips"], torch.zeros(frames, 1, 1)
+    in_filter = _film(strips, blank[:taps], animated=True)
+    in_clip = _film(strips, blank, top=1.6, gray=True, animated=True)
+    in_answer = _film(strips, blank, top=3.2, animated=True)
+    _outline(strips, (frames - 1) / 2 * STEP, 3.2, 1, 1, animated=True)
     for row, name in enumerate(("the filter that looks right", "clip", "its answer; framed: made from the frames above")):
         strips.text(0, 1.6 * row - 0.12, name)
     _fit(strips, right=STEP * frames, bottom=4.2, top=-0.6)
-    angles = np.arange(len(energy)) * 2 * np.pi / len(energy)
-    axes["compass"].bar(angles, _numpy(energy), width=0.6 * 2 * np.pi / len(energy), color=BLUE)
+    angles = np.arange(directions) * 2 * np.pi / directions
+    width = 0.6 * 2 * np.pi / directions
+    bars = axes["compass"].bar(angles, np.ones(directions), width=width, color=BLUE, zorder=3, animated=True)
     axes["compass"].set(yticklabels=[], title="energy of the answers")
-    figure.suptitle(f"$M={spatial_atoms}$, $N={temporal_atoms}$ keep {kept:.1%} of the filters' energy")
-    arrays = {"filter": filters[0], "clip": clip[0, 0], "answer": answer[0], "energy": energy}
-    return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
+    axes["compass"].yaxis.set_animated(True)
+    title = figure.suptitle("$M$", animated=True)
+
+    @torch.no_grad()
+    def show(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: int, temporal_dilation: int) -> Arrays:
+        layer = STDCFConv3d.from_conv3d(bank, spatial_atoms, temporal_atoms)
+        layer.dilate(temporal=temporal_dilation)
+        clip = clip.to(bank.weight)
+        filters, answer = layer.filters()[:, 0], layer(clip - clip.mean())[0]
+        kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
+        energy = answer.square().mean(dim=(1, 2, 3))
+
+        _set_film(in_filter, filters[0])
+        # Over the very frames of the clip that it meets when it answers in the middle frame.
+        first = (frames - 1 - temporal_dilation * (taps - 1)) / 2
+        for k, image in enumerate(in_filter):
+            left = (first + k * temporal_dilation) * STEP
+            image.set_extent((left, left + 1, 1, 0))
+        for image, frame in zip(in_clip, _numpy(clip[0, 0]), strict=True):
+            image.set_data(frame)
+        _set_film(in_answer, answer[0])
+        for bar, height in zip(bars, energy.tolist(), strict=True):
+            bar.set_height(height)
+        axes["compass"].set_ylim(0, 1.05 * float(energy.max()))
+        title.set_text(f"$M={spatial_atoms}$, $N={temporal_atoms}$ keep {kept:.1%} of the filters' energy")
+        arrays = {"filter": filters[0], "clip": clip[0, 0], "answer": answer[0], "energy": energy}
+        return {name: _numpy(values) for name, values in arrays.items()}
+
+    return Scene(figure, show)
 
 
 @styled
@@ -534,7 +574,7 @@ def _set(image: AxesImage, values: np.ndarray, limit: float | None = None) -> No
 
 
 def _set_film(images: Sequence[AxesImage], frames: Tensor, limit: Tensor | None = None) -> None:
-    """Give a signed film other frames, of which any beyond `images` are not shown."""
+    """Give a signed film other frames."""
     most = float(frames.abs().max() if limit is None else limit)
     for image, frame in zip(images, _numpy(frames), strict=True):
         _set(image, frame, most)
