@@ -19,6 +19,17 @@ from stdcf_lib.experiments.tempo import GRID_TEMPI
 from stdcf_lib.plots import capacity, itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
 
+# The panel says that it draws before it begins, and the page shows it 150 ms later, if it still draws then.
+_DRAWING = """<style>
+    .stdcf-panel { position: relative; }
+    .stdcf-drawing > img { opacity: 0.35; transition: opacity 0s 150ms; }
+    .stdcf-drawing::after {
+        content: "drawing…"; position: absolute; bottom: 0.5em; left: 0.5em; padding: 0 0.5em;
+        color: black; background: white; animation: 150ms step-end stdcf-wait;
+    }
+    @keyframes stdcf-wait { from { visibility: hidden; } to { visibility: visible; } }
+</style>"""
+
 
 class Panel:
     """Controls over a plain function `draw(**values) -> Drawing`; the picture follows them.
@@ -28,6 +39,9 @@ class Panel:
 
     When `draw` raises, the panel shows the exception in place of the picture, until the next value that works. At the
     default values it raises as any call does, and ends the cell.
+
+    While a slider is dragged, the page holds its values back until the last picture is there, and then sends the newest alone.
+    A picture that takes longer than 150 ms is dimmed and marked "drawing…" until the next one is there.
     """
 
     def __init__(self, draw: Callable[..., Drawing], /, **controls: Any) -> None:
@@ -44,7 +58,8 @@ class Panel:
             control.style.description_width = "14em"
             control.layout.width = "32em"
             control.observe(self._redraw, names="value")
-        self.widget = VBox([*controls.values(), self._message, self._image])
+        self.widget = VBox([*controls.values(), self._message, self._image, HTML(_DRAWING, layout={"display": "none"})])
+        self.widget.add_class("stdcf-panel")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -70,12 +85,15 @@ class Panel:
         return widget | picture
 
     def _redraw(self, change: Any) -> None:
+        self.widget.add_class("stdcf-drawing")
         try:
             self._show(self.draw(**self.values))
         except Exception as error:  # Jupyter would hide it in a log that nobody has open
             text = f"<b>{type(error).__name__}</b>: {escape(str(error))}"
             self._message.value = f'<div role="alert" style="color: {VERMILLION}">{text}</div>'
             self._image.layout.visibility = "hidden"
+        finally:
+            self.widget.remove_class("stdcf-drawing")
 
     def _show(self, drawing: Drawing) -> None:
         # An explicit width keeps the page from jumping between two pictures.
@@ -288,7 +306,7 @@ def tempo_map() -> Panel:
 def itsl_needs() -> Panel:
     """Notebook 06: memory and multiplications of STDCF-R50 at full size and in the stages of ITSL."""
     return Panel(
-        itsl.needs,
+        itsl.needs.scene(),
         frames=IntSlider(16, 8, 64, step=8, description="L, frames"),
         size=IntSlider(224, 112, 224, step=16, description="size, pixels"),
         reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
@@ -300,8 +318,13 @@ def itsl_needs() -> Panel:
 
 def itsl_stages() -> Panel:
     """Notebook 06: the clips that each stage of a schedule shows, and what it freezes."""
+    scene = cache(itsl.stages_scene)
+
+    def draw(iterations: int, frames: int, reduction: int) -> Drawing:
+        return scene(2 * iterations + 1)(iterations, frames, 224, reduction)
+
     return Panel(
-        itsl.stages,
+        draw,
         iterations=IntSlider(2, 1, 3),
         frames=IntSlider(16, 8, 64, step=8, description="L, frames"),
         reduction=Dropdown(options=(4, 16), description="reduction of a stage"),
@@ -310,7 +333,8 @@ def itsl_stages() -> Panel:
 
 def turning_digit() -> Panel:
     """Notebook 06: a turning digit as the full clip and as the two stages show it."""
-    return Panel(lambda clip: itsl.turning((clip,)), clip=IntSlider(0, 0, 20, description="test clip"))
+    scene = itsl.turning_scene(1)
+    return Panel(lambda clip: scene((clip,), 0), clip=IntSlider(0, 0, 20, description="test clip"))
 
 
 def _first_layer() -> STDCFConv3d:

@@ -8,6 +8,7 @@ under CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/); the asset 
 import gzip
 import math
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,7 @@ def mnist(split: str, folder: str | Path | None = None) -> tuple[Tensor, Tensor]
     """
     choice("split", split, PREFIX)
     if folder is None:
-        with np.load(ASSET) as asset:
-            images, labels = asset[f"{split}_images"], asset[f"{split}_labels"]
+        images, labels = (array.copy() for array in _asset(split))  # torch wants to own, and a caller may write
     else:
         image_file = _find(folder, f"{PREFIX[split]}-images-idx3-ubyte")
         label_file = _find(folder, f"{PREFIX[split]}-labels-idx1-ubyte")
@@ -52,6 +52,12 @@ def mnist(split: str, folder: str | Path | None = None) -> tuple[Tensor, Tensor]
         if labels.max() > 9:
             raise ValueError(f"{label_file} has the label {labels.max()}; MNIST's labels are 0 to 9")
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+
+@cache
+def _asset(split: str) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(ASSET) as asset:
+        return asset[f"{split}_images"], asset[f"{split}_labels"]
 
 
 def read_idx(path: str | Path) -> np.ndarray:

@@ -100,7 +100,7 @@ class TRMNIST(Dataset):
         digit = torch.from_numpy(drawn[: clips * digits]).view(clips, digits)
         chance = torch.from_numpy(motion.random((clips, digits, 4)))
 
-        box = ink_box(images)[digit]
+        box = ink_box(images[digit.flatten()]).unflatten(0, digit.shape)
         span = size - box[..., 2:]
         if span.min() < 0:
             raise ValueError(f"size {size} is smaller than a digit's ink, which needs {size - int(span.min())} pixels")

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
@@ -22,7 +22,11 @@ from stdcf_lib.plots.style import (
     PURPLE,
     SKY_BLUE,
     VERMILLION,
+    Arrays,
     Drawing,
+    Made,
+    Plot,
+    Scene,
     new_figure,
     show_frame,
     show_signed,
@@ -55,43 +59,79 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-@cache
 def r50_cost(frames: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, batch: int = 1) -> Cost:
-    """What a training pass of STDCF-R50 costs, counted without a single multiplication."""
-    with torch.device("meta"):
-        model = stdcf_r50(spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms)
-    return cost(model.train(), (batch, 3, frames, size, size))
+    """What a training pass of STDCF-R50 costs, counted without a single multiplication.
+
+    Nothing in this network shrinks time and it halves space five times, so its cost is a sum of `_terms`, with whole numbers
+    that ten counts of small inputs give: any other costs no time.
+    """
+    return Cost(*(np.array(_terms(frames, size, spatial_atoms, temporal_atoms, batch)) @ _weights()).tolist())
 
 
-@styled
-def needs(
-    frames: int = 16,
-    size: int = 224,
-    reduction: int = 4,
-    spatial_atoms: int = 5,
-    temporal_atoms: int = 3,
-    batch: int = 8,
-) -> Drawing:
+def _terms(frames: int, size: int, spatial_atoms: int, temporal_atoms: int, batch: int) -> list[int]:
+    """For the weights; for a clip, whatever its size; for a voxel of the maps after each halving of space."""
+    sides = [-(-size // 2**k) for k in range(1, 6)]
+    for_atoms = [1, spatial_atoms, temporal_atoms, spatial_atoms * temporal_atoms]
+    return [*for_atoms, batch, *(batch * frames * side**2 for side in sides)]
+
+
+@cache
+def _weights() -> np.ndarray:
+    settings = [(2, size, 1, 1, 1) for size in (2, 4, 8, 16, 32)]
+    settings += [(2, 2, 2, 1, 1), (2, 2, 1, 2, 1), (2, 2, 2, 2, 1), (2, 2, 1, 1, 2), (4, 2, 1, 1, 1)]
+    counted = []
+    for frames, size, spatial_atoms, temporal_atoms, batch in settings:
+        with torch.device("meta"):
+            model = stdcf_r50(spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms)
+        counted.append(cost(model.train(), (batch, 3, frames, size, size)))
+    return np.rint(np.linalg.solve([_terms(*setting) for setting in settings], counted)).astype(np.int64)
+
+
+@Plot
+def needs() -> Made:
     """Draw what a batch keeps for the backward pass, and the multiplications of a clip, at full size and in the two stages."""
-    t, s, full = schedule(1, frames, size, reduction)
     figure, panels = new_figure(1, 2, width=8.4, height=3.6, sharey=True)
-    found = [r50_cost(stage.frames, stage.size, spatial_atoms, temporal_atoms, batch) for stage in (full, t, s)]
-    arrays = {
-        "stored (GiB)": np.array([one.stored_bytes / GIB for one in found]),
-        "compute (GMAC)": np.array([one.macs / batch / 1e9 for one in found]),
-    }
-    labels = [f"{name}\n{stage.frames}×{stage.size}²" for name, stage in (("full", full), ("stage-t", t), ("stage-s", s))]
-    for axes, (name, values) in zip(panels, arrays.items(), strict=True):
-        bars = axes.barh(range(3), values, color=[BLACK, BLUE, ORANGE], height=0.6)
-        axes.bar_label(bars, [f"{value:.3g}  ({value / values[0]:.0%})" for value in values], padding=4)
-        axes.set(xlabel=name, xlim=(0, 1.4 * values.max()), yticks=range(3), yticklabels=labels)
+    names = ("stored (GiB)", "compute (GMAC)")
+    every = []
+    for axes, name in zip(panels, names, strict=True):
+        bars = axes.barh(range(3), 1, color=[BLACK, BLUE, ORANGE], height=0.6, zorder=3, animated=True)
+        every.append((bars, axes.bar_label(bars, ["1", "1", "1"], padding=4, animated=True)))
+        axes.set(xlabel=name, yticks=range(3), yticklabels=["stage-s\n64×224²"] * 3)
+        axes.xaxis.set_animated(True)
+        axes.xaxis.get_major_locator().set_params(nbins=4)
+    panels[0].yaxis.set_animated(True)
     panels[0].invert_yaxis()
-    panels[0].set_title(f"kept for the backward pass, batch {batch}, float32")
+    above = panels[0].set_title("batch", animated=True)
     panels[1].set_title("multiplications of a clip's forward pass")
-    # Filters are rebuilt before use, so M and N change neither of the two.
-    figure.suptitle(f"STDCF-R50, $M={spatial_atoms}$, $N={temporal_atoms}$: {found[0].parameters / 1e6:.2f} million parameters")
-    arrays["parameters"] = np.array(found[0].parameters)
-    return Drawing(figure, arrays)
+    title = figure.suptitle("$M$", animated=True)
+
+    def show(
+        frames: int = 16,
+        size: int = 224,
+        reduction: int = 4,
+        spatial_atoms: int = 5,
+        temporal_atoms: int = 3,
+        batch: int = 8,
+    ) -> Arrays:
+        t, s, full = schedule(1, frames, size, reduction)
+        found = [r50_cost(stage.frames, stage.size, spatial_atoms, temporal_atoms, batch) for stage in (full, t, s)]
+        values = [[one.stored_bytes / GIB for one in found], [one.macs / batch / 1e9 for one in found]]
+        arrays = {name: np.array(value) for name, value in zip(names, values, strict=True)}
+        for axes, (bars, labels), value in zip(panels, every, arrays.values(), strict=True):
+            for bar, label, width in zip(bars, labels, value, strict=True):
+                bar.set_width(width)
+                label.xy = (width, label.xy[1])
+                label.set_text(f"{width:.3g}  ({width / value[0]:.0%})")
+            axes.set_xlim(0, 1.4 * value.max())
+        labels = (("full", full), ("stage-t", t), ("stage-s", s))
+        panels[0].set_yticklabels([f"{name}\n{stage.frames}×{stage.size}²" for name, stage in labels])
+        above.set_text(f"kept for the backward pass, batch {batch}, float32")
+        # Filters are rebuilt before use, so M and N change neither of the two.
+        parameters = found[0].parameters
+        title.set_text(f"STDCF-R50, $M={spatial_atoms}$, $N={temporal_atoms}$: {parameters / 1e6:.2f} million parameters")
+        return arrays | {"parameters": np.array(parameters)}
+
+    return figure, show
 
 
 @styled
@@ -114,47 +154,81 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
     return Drawing(figure, arrays)
 
 
-@styled
 def stages(iterations: int = 2, frames: int = 8, size: int = 224, reduction: int = 4) -> Drawing:
     """Draw the clips that each stage shows, as wide as they are long and as high as they are large, and what it freezes."""
-    planned = schedule(iterations, frames, size, reduction)
-    figure, axes = new_figure(width=1.5 * len(planned) + 0.5, height=2.9)
-    labels = {"spatial": "ψ frozen", "temporal": "φ frozen", None: "all trains"}
-    for i, stage in enumerate(planned):
-        width, height = 1.1 * stage.frames / frames, stage.size / size
-        for k in range(stage.frames):
-            left = 1.4 * i + k * width / stage.frames
-            box = Rectangle((left, 0), 0.8 * width / stage.frames, height, color=KIND_COLORS[stage.frozen], alpha=0.8)
-            axes.add_patch(box)
-        axes.text(1.4 * i, -0.08, f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}", va="top")
-    axes.set(xlim=(-0.1, 1.4 * len(planned)), ylim=(-0.75, 1.1), xticks=[], yticks=[])
+    return stages_scene(2 * iterations + 1)(iterations, frames, size, reduction)
+
+
+@styled
+def stages_scene(count: int) -> Scene[[int, int, int, int]]:
+    """The figure of `stages` for that many stages."""
+    figure, axes = new_figure(width=1.5 * count + 0.5, height=2.9)
+    clips = [PolyCollection([], alpha=0.8, animated=True) for _ in range(count)]
+    for clip in clips:
+        axes.add_collection(clip)
+    texts = [axes.text(1.4 * i, -0.08, "1\n2\n3", va="top", animated=True) for i in range(count)]
+    axes.set(xlim=(-0.1, 1.4 * count), ylim=(-0.75, 1.1), xticks=[], yticks=[])
     axes.set_title("Each bar is a frame, as high as its side")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    return Drawing(figure, {"frames": np.array([s.frames for s in planned]), "size": np.array([s.size for s in planned])})
+    labels = {"spatial": "ψ frozen", "temporal": "φ frozen", None: "all trains"}
+
+    def show(iterations: int, frames: int, size: int, reduction: int) -> Arrays:
+        planned = schedule(iterations, frames, size, reduction)
+        for i, (stage, clip, text) in enumerate(zip(planned, clips, texts, strict=True)):
+            width, height = 1.1 / frames, stage.size / size
+            left = 1.4 * i + width * np.arange(stage.frames)
+            right = left + 0.8 * width
+            low, high = np.zeros_like(left), np.full_like(left, height)
+            clip.set_verts(np.stack([left, low, right, low, right, high, left, high], 1).reshape(-1, 4, 2))
+            clip.set_facecolor(KIND_COLORS[stage.frozen])
+            text.set_text(f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}")
+        return {"frames": np.array([s.frames for s in planned]), "size": np.array([s.size for s in planned])}
+
+    return Scene(figure, show)
+
+
+def turning(clips: Sequence[int] = (0, 1, 2), seed: int = 0) -> Drawing:
+    """Draw a few turning digits as full clips, and as the two stages show them."""
+    return turning_scene(len(clips))(clips, seed)
 
 
 @styled
-def turning(clips: Sequence[int] = (0, 1, 2), seed: int = 0) -> Drawing:
-    """Draw a few turning digits as full clips, and as the two stages show them."""
-    data = TurningDigits("test", clips=max(clips) + 1, seed=seed)
+def turning_scene(count: int) -> Scene[[Sequence[int], int]]:
+    """The figure of `turning` for that many clips."""
+    figure, panels = new_figure(3 * count, 1, width=9.6, height=1.0 * 3 * count * 0.75, squeeze=False)
     t, s, full = schedule(1, 16, 28)
-    figure, panels = new_figure(3 * len(clips), 1, width=9.6, height=1.0 * 3 * len(clips) * 0.75, squeeze=False)
-    rows = iter(panels[:, 0])
-    arrays = {}
-    for clip in clips:
-        x, label = data[clip]
-        digit, rotation = label // 4, ROTATIONS[label % 4]
-        for name, stage in (("full", full), ("stage-t", t), ("stage-s", s)):
-            axes, seen = next(rows), view(x[None], stage)[0, 0]
-            frames = torch.full((16, stage.size, stage.size), 0.35)  # gray where a stage shows nothing
-            frames[:: 16 // stage.frames] = seen
-            show_frame(axes, np.concatenate(list(frames.numpy()), axis=1))
-            axes.set_ylabel(name, rotation=0, ha="right", va="center")
-            if name == "full":
-                axes.set_title(f"a {digit} that turns by {rotation:+d}° a frame", loc="left")
-            arrays[f"{clip}, {name}"] = seen.numpy()
-    return Drawing(figure, arrays)
+    shown = ("full", full), ("stage-t", t), ("stage-s", s)
+    images, titles = [], []
+    for row, axes in enumerate(panels[:, 0]):
+        name, stage = shown[row % 3]
+        images.append(show_frame(axes, np.zeros((stage.size, 16 * stage.size))))
+        images[-1].set_animated(True)
+        axes.spines[:].set_animated(True)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        if name == "full":
+            titles.append(axes.set_title("a digit", loc="left", animated=True))
+
+    def show(clips: Sequence[int], seed: int) -> Arrays:
+        data = _turning_digits(-(-(max(clips) + 1) // 32) * 32, seed)
+        arrays, rows = {}, iter(images)
+        for clip, title in zip(clips, titles, strict=True):
+            x, label = data[clip]
+            title.set_text(f"a {label // 4} that turns by {ROTATIONS[label % 4]:+d}° a frame")
+            for name, stage in shown:
+                seen = view(x[None], stage)[0, 0]
+                frames = torch.full((16, stage.size, stage.size), 0.35)  # gray where a stage shows nothing
+                frames[:: 16 // stage.frames] = seen
+                next(rows).set_data(np.concatenate(list(frames.numpy()), axis=1))
+                arrays[f"{clip}, {name}"] = seen.numpy()
+        return arrays
+
+    return Scene(figure, show)
+
+
+@cache
+def _turning_digits(clips: int, seed: int) -> TurningDigits:
+    return TurningDigits("test", clips, seed)
 
 
 @styled
