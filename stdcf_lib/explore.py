@@ -218,7 +218,7 @@ def probe() -> Panel:
 def mirrors() -> Panel:
     """Notebook 03: a bouncing digit's path, folded, and straight through the mirrors."""
     return Panel(
-        tr_mnist.mirrors,
+        tr_mnist.mirrors.scene(),
         speed=FloatSlider(value=3, min=0, max=4, step=0.25, description="speed, px/frame"),
         direction=IntSlider(20, 0, 345, step=5, description="direction, degrees"),
         frames=IntSlider(8, 2, 16),
@@ -228,8 +228,10 @@ def mirrors() -> Panel:
 def tr_mnist_clip() -> Panel:
     """Notebook 03: a clip in the making, at any speed, turn, number of digits and size of frame."""
 
+    scene = cache(tr_mnist.making_scene)
+
     def draw(clip: int, speed: float, rotation: int, digits: int, size: int) -> Drawing:
-        return tr_mnist.making(clip, digits, (speed, speed), rotation, size)
+        return scene(digits)(clip, (speed, speed), rotation, size)
 
     return Panel(
         draw,
@@ -244,10 +246,11 @@ def tr_mnist_clip() -> Panel:
 def separability() -> Panel:
     """Notebook 03: how many space × time products it takes to write down a clip, at any speed and turn."""
     still = TRMNIST("test", 200, digits=1, speed=(0, 0), rotation=0).clips[:, 0]
+    scene = tr_mnist.separability_scene(("still", "yours", "unrelated"))
 
     def draw(speed: float, rotation: int, digits: int) -> Drawing:
         clips = TRMNIST("test", 200, digits=digits, speed=(speed, speed), rotation=rotation).clips[:, 0]
-        return tr_mnist.separability({"still": still, "yours": clips, "unrelated": tr_mnist.unrelated(clips)})
+        return scene({"still": still, "yours": clips, "unrelated": tr_mnist.unrelated(clips)}, 0, 14)
 
     return Panel(
         draw,
@@ -260,7 +263,7 @@ def separability() -> Panel:
 def sweep() -> Panel:
     """Notebook 04: the error of trained networks over M and N, and what the chosen one makes of a test clip."""
     return Panel(
-        reconstruction.sweep,
+        reconstruction.sweep.scene(),
         spatial_atoms=IntSlider(5, 1, 9, description="M, spatial atoms"),
         temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
         clip=IntSlider(0, 0, 20, description="test clip"),
@@ -270,7 +273,7 @@ def sweep() -> Panel:
 def filter_response() -> Panel:
     """Notebook 05: one filter's answer to an action at any tempo, plain and dilated."""
     return Panel(
-        tempo.filter_response,
+        tempo.filter_response.scene(),
         action=Dropdown(value="handwaving", options=ACTIONS),
         tempo=FloatSlider(value=2, min=0.5, max=3, step=0.25, description="τ, tempo"),
         dilation=IntSlider(2, 1, 3, description="temporal dilation"),
@@ -281,7 +284,7 @@ def filter_response() -> Panel:
 def toy_steps() -> Panel:
     """Notebook 05: a filter, a max-pool and a filter over repeated values, in one dimension."""
     return Panel(
-        tempo.toy_steps,
+        tempo.toy_steps.scene(),
         repeat=IntSlider(2, 1, 3, description="every value so many times"),
         dilation_1=IntSlider(2, 1, 3, description="dilation of filter 1"),
         pool=IntSlider(2, 1, 6, description="values that the pool joins"),
@@ -292,7 +295,7 @@ def toy_steps() -> Panel:
 def tempo_map() -> Panel:
     """Notebook 05: where clips of another tempo fall in the map of tempo 1, from kept representations."""
     return Panel(
-        tempo.tempo_map,
+        tempo.tempo_map.scene(),
         tempo=Dropdown(value=2.0, options=GRID_TEMPI, description="τ, tempo"),
         conv1=IntSlider(1, 1, 3, description="dilation of conv1"),
         conv2=IntSlider(1, 1, 3, description="dilation of conv2"),

@@ -19,7 +19,10 @@ from stdcf_lib.plots.style import (
     ORANGE,
     PURPLE,
     VERMILLION,
+    Arrays,
     Drawing,
+    Made,
+    Plot,
     new_figure,
     show_frame,
     show_signed,
@@ -216,14 +219,10 @@ def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
     return Drawing(figure, arrays)
 
 
-@styled
-def sweep(spatial_atoms: int = 5, temporal_atoms: int = 3, clip: int = 0) -> Drawing:
+@Plot
+def sweep() -> Made:
     """Draw the test error of the 27 small STDCF runs over M and N, and what the chosen one makes of a test clip."""
     grid = np.array([[_sweep_error(m, n) for m in range(1, 10)] for n in (1, 2, 3)])
-    chosen = f"sweep-M{spatial_atoms}-N{temporal_atoms}"
-    index, strips = clip, {}
-    strips["input"] = test_set()[index][None]
-    strips["output"] = _output(trained(chosen), strips["input"])
     figure, panels = new_figure(3, 1, width=7.6, height=4.8, height_ratios=[2.2, 1, 1])
     axes = panels[0]
     image = axes.imshow(grid, cmap="cividis_r", origin="lower", aspect="auto")
@@ -233,14 +232,29 @@ def sweep(spatial_atoms: int = 5, temporal_atoms: int = 3, clip: int = 0) -> Dra
     middle = (grid.min() + grid.max()) / 2
     for (row, column), value in np.ndenumerate(grid):
         axes.text(column, row, f"{value:.3f}", ha="center", va="center", color="white" if value > middle else "black")
-    axes.add_patch(_frame_around(spatial_atoms - 1, temporal_atoms - 1))
-    axes.set_title(f"$M={spatial_atoms}$, $N={temporal_atoms}$: test MSE {_sweep_error(spatial_atoms, temporal_atoms):.4f} "
-                   f"after {SWEEP_EPOCHS} epochs, {weights(chosen):,} weights")  # fmt: skip
+    frame = axes.add_patch(_frame_around(0, 0))
+    frame.set(animated=True, zorder=4)
+    title = axes.set_title("$M$", animated=True)
     figure.colorbar(image, ax=axes, label="test MSE")
-    for axes, (name, frames) in zip(panels[1:], strips.items(), strict=True):
-        show_frame(axes, _strip(frames))
-        _left_label(axes, name)
-    return Drawing(figure, {"mse": grid} | {name: frames[0, 0].numpy() for name, frames in strips.items()})
+    strips = []
+    for below, name in zip(panels[1:], ("input", "output"), strict=True):
+        strips.append(show_frame(below, _strip(torch.zeros_like(test_set()[0][None]))))
+        strips[-1].set_animated(True)
+        below.spines[:].set_animated(True)
+        _left_label(below, name)
+
+    def show(spatial_atoms: int = 5, temporal_atoms: int = 3, clip: int = 0) -> Arrays:
+        chosen = f"sweep-M{spatial_atoms}-N{temporal_atoms}"
+        shown = test_set()[clip][None]
+        films = {"input": shown, "output": _output(trained(chosen), shown)}
+        frame.set_xy((spatial_atoms - 1.5, temporal_atoms - 1.5))
+        title.set_text(f"$M={spatial_atoms}$, $N={temporal_atoms}$: test MSE {_sweep_error(spatial_atoms, temporal_atoms):.4f} "
+                       f"after {SWEEP_EPOCHS} epochs, {weights(chosen):,} weights")  # fmt: skip
+        for strip, film in zip(strips, films.values(), strict=True):
+            strip.set_data(_strip(film))
+        return {"mse": grid} | {name: film[0, 0].numpy() for name, film in films.items()}
+
+    return figure, show
 
 
 @cache

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from openTSNE import TSNE, TSNEEmbedding
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +34,10 @@ from stdcf_lib.plots.style import (
     PURPLE,
     SKY_BLUE,
     VERMILLION,
+    Arrays,
     Drawing,
+    Made,
+    Plot,
     new_figure,
     show_frame,
     styled,
@@ -67,40 +71,90 @@ def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subj
     return Drawing(figure, arrays)
 
 
-@styled
-def filter_response(action: str = "handwaving", tempo: float = 2.0, dilation: int = 2, channel: int = 0) -> Drawing:
+@Plot
+def filter_response() -> Made:
     """Draw what one filter of the trained first layer answers at one pixel, at tempo 1 and at another, plain and dilated.
 
     The pixel is the one where the answer at tempo 1 varies most. Time is that of the motion: at tempo 2 a second of it takes
     two seconds of film.
     """
-    τ = tempo
-    reference, clip = (render(action, 2, 1, 1, round(32 * t), t, start=1.0, fps=12.5, size=(60, 80)) for t in (1.0, τ))
-    layer = trained("stdcf").conv1
-    mean, deviation = reference.mean(), reference.std()  # of both clips' input, so that only time differs
-
-    def answers(clip: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            scaled = torch.from_numpy((clip - mean) / deviation).float()
-            return layer(scaled[None, None])[0, channel].numpy()
-
-    before = answers(reference)
-    y, x = np.unravel_index(before.std(0).argmax(), before.shape[1:])
-    plain = answers(clip)[:, y, x]
-    with layer.dilate(temporal=dilation):
-        dilated = answers(clip)[:, y, x]
     figure, (top, axes) = new_figure(2, 1, width=8.0, height=4.4, height_ratios=[1, 2.6])
-    shown = np.linspace(0, len(clip) - 1, 10).astype(int)
-    show_frame(top, np.concatenate(list(clip[shown]), axis=1), 255)
-    top.plot(80 * np.arange(10) + x, np.full(10, y), "+", color=ORANGE, markersize=9, markeredgewidth=2)
-    top.set_title(f"{action} at tempo {τ:g}; the filter looks at the cross")
-    time, slow = np.arange(32) / 12.5, np.arange(len(clip)) / 12.5 / τ
-    axes.plot(time, before[:, y, x], "-", color=BLACK, linewidth=4, alpha=0.25, label="tempo 1, as trained")
-    axes.plot(slow, plain, "s--", color=VERMILLION, markersize=3, label=f"tempo {τ:g}, as trained")
-    axes.plot(slow, dilated, "o-", color=BLUE, markersize=3, label=f"tempo {τ:g}, dilated by {dilation}")
-    axes.set(xlabel="time of the motion (s)", ylabel="response of the filter")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.22))
-    return Drawing(figure, {"reference": before[:, y, x], "plain": plain, "dilated": dilated})
+    strip = show_frame(top, np.zeros((60, 800)), 255)
+    strip.set_animated(True)
+    top.spines[:].set_animated(True)
+    (cross,) = top.plot([], [], "+", color=ORANGE, markersize=9, markeredgewidth=2, animated=True)
+    top.set(xlim=(-0.5, 799.5), ylim=(59.5, -0.5))
+    above = top.set_title("action", animated=True)
+    time = np.arange(32) / 12.5
+    (first,) = axes.plot(time, time, "-", color=BLACK, linewidth=4, alpha=0.25, animated=True, label="tempo 1, as trained")
+    (second,) = axes.plot([], [], "s--", color=VERMILLION, markersize=3, animated=True, label="as trained")
+    (third,) = axes.plot([], [], "o-", color=BLUE, markersize=3, animated=True, label="dilated")
+    axes.set(xlabel="time of the motion (s)", ylabel="response of the filter", xlim=(-0.05 * time[-1], 1.05 * time[-1]))
+    axes.set_ylim(-13, 9)  # with the widest labels
+    axes.yaxis.set_animated(True)
+    legend = axes.legend(
+        [first, second, third],
+        ["tempo 1, as trained", "tempo 0.25, as trained", "tempo 0.25, dilated by 2"],
+        ncols=3,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.22),
+    )
+    legend.set_animated(True)
+
+    def show(action: str = "handwaving", tempo: float = 2.0, dilation: int = 2, channel: int = 0) -> Arrays:
+        clip = _performed(action, tempo)
+        pixels, before = _watched(action)
+        y, x = pixels[channel]
+        lines = before[channel], *(_answer(action, tempo, channel, d) for d in (1, dilation))
+        shown = np.linspace(0, len(clip) - 1, 10).astype(int)
+        strip.set_data(np.concatenate(list(clip[shown]), axis=1))
+        cross.set_data(80 * np.arange(10) + x, np.full(10, y))
+        above.set_text(f"{action} at tempo {tempo:g}; the filter looks at the cross")
+        slow = np.arange(len(clip)) / 12.5 / tempo
+        for line, its_time, answer in zip((first, second, third), (time, slow, slow), lines, strict=True):
+            line.set_data(its_time, answer)
+        low, high = min(map(np.min, lines)), max(map(np.max, lines))
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        legend.texts[1].set_text(f"tempo {tempo:g}, as trained")
+        legend.texts[2].set_text(f"tempo {tempo:g}, dilated by {dilation}")
+        return dict(zip(("reference", "plain", "dilated"), lines, strict=True))
+
+    return figure, show
+
+
+@cache
+def _performed(action: str, tempo: float) -> np.ndarray:
+    """As much of an action as 32 frames show at tempo 1."""
+    return render(action, 2, 1, 1, round(32 * tempo), tempo, start=1.0, fps=12.5, size=(60, 80))
+
+
+@cache
+@torch.no_grad()
+def _watched(action: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each filter of the trained first layer: the pixel where its answer at tempo 1 varies most, and that answer."""
+    answers = trained("stdcf").conv1(_scaled(action, 1.0))[0].numpy()
+    spread = answers.std(1)
+    pixels = np.array([np.unravel_index(one.argmax(), one.shape) for one in spread])
+    return pixels, np.stack([answer[:, y, x] for answer, (y, x) in zip(answers, pixels, strict=True)])
+
+
+@torch.no_grad()
+def _answer(action: str, tempo: float, channel: int, dilation: int) -> np.ndarray:
+    """What one filter answers at its pixel, dilated in time: only what it meets there goes into the sum."""
+    layer = trained("stdcf").conv1
+    w, bias = layer.filters()[channel], layer.bias
+    kt, kh, kw = w.shape[1:]
+    y, x = _watched(action)[0][channel]
+    wide = F.pad(_scaled(action, tempo), (kw // 2, kw // 2, kh // 2, kh // 2))
+    met = wide[..., y : y + kh, x : x + kw]
+    answer = F.conv3d(met, w[None], padding=(dilation * (kt // 2), 0, 0), dilation=(dilation, 1, 1))
+    return (answer + bias[channel])[0, 0, :, 0, 0].numpy()
+
+
+def _scaled(action: str, tempo: float) -> Tensor:
+    # By the mean and spread at tempo 1, so that only time differs.
+    reference, clip = _performed(action, 1.0), _performed(action, tempo)
+    return torch.from_numpy((clip - reference.mean()) / reference.std()).float()[None, None]
 
 
 def toy(signal: Tensor, repeat: int = 1, dilations: tuple[int, int] = (1, 1), pool: int = 2) -> dict[str, Tensor]:
@@ -126,24 +180,52 @@ def _along(x: Tensor, taps: Tensor, dilation: int) -> Tensor:
     return F.conv1d(x[None, None], taps[None, None], dilation=dilation, padding=dilation)[0, 0]
 
 
-@styled
-def toy_steps(repeat: int = 2, dilation_1: int = 2, pool: int = 2, dilation_2: int = 2) -> Drawing:
+# Of what `toy_steps` shows, at any dilations, pool and repetition.
+_TOY_LIMITS = {"input": (0, 4.2), "filter 1": (-3.7, 11.7), "pool": (-3.7, 11.7), "filter 2": (-16, 33)}
+
+
+@Plot
+def toy_steps() -> Made:
     """Draw `toy` on eight values: above as built, below for the repeated input with dilations and pool of your choice."""
     signal = torch.tensor([1.0, 3, 0, 2, 4, 1, 2, 0])
-    runs = {"as built": toy(signal), "repeated": toy(signal, repeat, (dilation_1, dilation_2), pool)}
+    built = toy(signal)
+    steps = list(_TOY_LIMITS)
     figure, panels = new_figure(2, 4, width=9.0, height=4.0, sharey="col")
-    arrays = {}
-    for row, (name, steps) in zip(panels, runs.items(), strict=True):
-        for axes, (step, values) in zip(row, list(steps.items())[:-1], strict=True):
-            middle = (np.arange(len(values)) + 0.5) / len(values)
-            axes.bar(middle, values.numpy(), width=0.9 / len(values), color=BLUE if name == "as built" else ORANGE)
-            axes.set(xticks=[], xlim=(0, 1), title=f"{step}, {len(values)} values")
-            arrays[f"{name}, {step}"] = values.numpy()
-        arrays[f"{name}, mean"] = steps["mean"].numpy()
+    bars = []
+    for row, (name, color) in zip(panels, {"as built": BLUE, "repeated": ORANGE}.items(), strict=True):
+        for axes, step in zip(row, steps, strict=True):
+            bars.append(PolyCollection([], facecolor=color, edgecolor="none", zorder=3, animated=name == "repeated"))
+            axes.add_collection(bars[-1])
+            axes.set(xticks=[], xlim=(0, 1), ylim=_TOY_LIMITS[step], title=f"{step}, {len(built[step])} values")
         row[0].set_ylabel(name)
-        row[-1].set_xlabel(f"mean {steps['mean']:.3f}")
-    figure.suptitle(f"Every value {repeat} times; dilations {dilation_1} and {dilation_2}, a pool of {pool}")
-    return Drawing(figure, arrays)
+        row[-1].set_xlabel(f"mean {built['mean']:.3f}")
+    for axes, step, its_bars in zip(panels[0], steps, bars[:4], strict=True):
+        _set_bars(its_bars, built[step])
+        axes.axhline(0, color="0.5", linewidth=0.8)
+    for axes in panels[1]:
+        axes.axhline(0, color="0.5", linewidth=0.8)
+        axes.title.set_animated(True)
+    panels[1, -1].xaxis.set_animated(True)
+    title = figure.suptitle("times", animated=True)
+
+    def show(repeat: int = 2, dilation_1: int = 2, pool: int = 2, dilation_2: int = 2) -> Arrays:
+        repeated = toy(signal, repeat, (dilation_1, dilation_2), pool)
+        for axes, step, its_bars in zip(panels[1], steps, bars[4:], strict=True):
+            _set_bars(its_bars, repeated[step])
+            axes.set_title(f"{step}, {len(repeated[step])} values")
+        panels[1, -1].set_xlabel(f"mean {repeated['mean']:.3f}")
+        title.set_text(f"Every value {repeat} times; dilations {dilation_1} and {dilation_2}, a pool of {pool}")
+        runs = {"as built": built, "repeated": repeated}
+        return {f"{name}, {step}": run[step].numpy() for name, run in runs.items() for step in [*steps, "mean"]}
+
+    return figure, show
+
+
+def _set_bars(bars: PolyCollection, values: Tensor) -> None:
+    """Show values as bars that share the width of the axes, which is 1."""
+    left = (np.arange(len(values)) + 0.05) / len(values)
+    right, low, high = left + 0.9 / len(values), np.zeros(len(values)), values.numpy()
+    bars.set_verts(np.stack([left, low, right, low, right, high, left, high], axis=1).reshape(-1, 4, 2))
 
 
 @styled
@@ -263,28 +345,57 @@ def _fitted(features: np.ndarray, perplexity: int) -> TSNEEmbedding:
     return fitted
 
 
-@styled
-def tempo_map(
-    tempo: float = 2.0,
-    conv1: int = 1,
-    conv2: int = 1,
-    conv3: int = 1,
-    action: str = "all",
-    subject: int | str = "all",
-    perplexity: int = 20,
-) -> Drawing:
+@Plot
+def tempo_map() -> Made:
     """Draw where clips of a tempo fall in the map of tempo 1, under a dilation of each layer (Figures 3 and B).
 
     Small gray marks are the clips at tempo 1; a line leads from each to the same clip at the other tempo.
 
     action, subject: which clips to show of the other tempo; "all" of them by default.
     """
-    reference, moved = grid_features(1.0), grid_features(tempo, (conv1, conv2, conv3))
     figure, axes = new_figure(width=7.6, height=5.6)
-    arrays = _draw_map(axes, reference, moved, _chosen(action, subject), perplexity)
-    axes.set_title(f"tempo {tempo:g}, dilations {conv1}, {conv2}, {conv3}: {_numbers(reference, moved)}")
+    (before,) = axes.plot([], [], ".", color="#B0B0B0", markersize=3, animated=True)
+    paths = LineCollection([], colors="#B0B0B0", linewidths=0.5, animated=True)
+    axes.add_collection(paths)
+    _clouds(axes, np.empty((0, 2)), np.empty(0))
+    clouds = axes.get_lines()[1:]
+    for cloud in clouds:
+        cloud.set_animated(True)
+    title = axes.set_title("tempo", animated=True)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="action")
-    return Drawing(figure, arrays)
+
+    def show(
+        tempo: float = 2.0,
+        conv1: int = 1,
+        conv2: int = 1,
+        conv3: int = 1,
+        action: str = "all",
+        subject: int | str = "all",
+        perplexity: int = 20,
+    ) -> Arrays:
+        reference, moved = grid_features(1.0), grid_features(tempo, (conv1, conv2, conv3))
+        chosen, actions = _chosen(action, subject), _grid()["action"]
+        start, end = np.asarray(fitted_map(perplexity)), _placed(tempo, (conv1, conv2, conv3), perplexity)
+        before.set_data(*start.T)
+        paths.set_segments(np.stack([start[chosen], end[chosen]], axis=1))
+        for number, cloud in enumerate(clouds):
+            cloud.set_data(*end[chosen & (actions == number)].T)
+        drawn = np.concatenate([start, end[chosen]])
+        low, high = drawn.min(0), drawn.max(0)
+        margin = 0.05 * (high - low)
+        (left, bottom), (right, top) = low - margin, high + margin
+        axes.set(xlim=(left, right), ylim=(bottom, top))
+        neighbours = _neighbours(reference, moved)
+        title.set_text(f"tempo {tempo:g}, dilations {conv1}, {conv2}, {conv3}: {neighbours:.0%} of neighbours kept")
+        return {"position": end, "neighbours": np.array(neighbours)}
+
+    return figure, show
+
+
+@cache
+def _placed(tempo: float, dilations: tuple[int, int, int], perplexity: int) -> np.ndarray:
+    """Where the clips of a tempo fall in the map, under dilations."""
+    return np.asarray(fitted_map(perplexity).transform(grid_features(tempo, dilations)))
 
 
 @styled

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
@@ -28,7 +30,11 @@ from stdcf_lib.plots.style import (
     ORANGE,
     PURPLE,
     VERMILLION,
+    Arrays,
     Drawing,
+    Made,
+    Plot,
+    Scene,
     new_figure,
     show_frame,
     styled,
@@ -116,80 +122,112 @@ def ink_boxes(images: Tensor) -> Drawing:
     return Drawing(figure, {"images": images.numpy(), "boxes": boxes.numpy()})
 
 
-@styled
-def mirrors(
-    speed: float = 3.0,
-    direction: float = 20.0,
-    frames: int = 8,
-    start: tuple[float, float] = (5.0, 3.0),
-    room: tuple[float, float] = (8.0, 12.0),
-) -> Drawing:
+@Plot
+def mirrors() -> Made:
     """Draw a bouncing point in its room, and its straight path through the mirror images of that room."""
-    turn = np.deg2rad(direction)
-    velocity = speed * torch.tensor([-np.sin(turn), np.cos(turn)])
-    first, span = (torch.tensor(pair, dtype=torch.float64) for pair in (start, room))
-    fine = torch.linspace(0, frames - 1, 40 * frames, dtype=torch.float64)[:, None]
-    whole = torch.arange(frames, dtype=torch.float64)[:, None]
-    folded, path = (bounce(first, velocity, span, time).numpy() for time in (whole, fine))
-    straight = (first + velocity * whole).numpy()
-
     figure, axes = new_figure(width=7.2, height=4)
-    tile = straight / room
-    low, high = np.floor(tile.min(0)).clip(max=0).astype(int), np.ceil(tile.max(0)).clip(min=1).astype(int)
-    for i in range(low[0], high[0]):
-        for j in range(low[1], high[1]):
-            mirrored = (i % 2, j % 2) != (0, 0)
-            corner = (j * room[1], i * room[0])
-            axes.add_patch(Rectangle(corner, room[1], room[0], facecolor="0.93" if mirrored else "1", edgecolor="0.6"))
-    axes.add_patch(Rectangle((0, 0), room[1], room[0], fill=False, edgecolor=BLACK, linewidth=2))
-    axes.plot(straight[:, 1], straight[:, 0], "o--", color=BLUE, markerfacecolor="white", label="straight, through mirrors")
-    axes.plot(path[:, 1], path[:, 0], "-", color=VERMILLION)
-    axes.plot(folded[:, 1], folded[:, 0], "o", color=VERMILLION)
+    axes.set_animated(True)
+    rooms = PolyCollection([], edgecolor="0.6")
+    axes.add_collection(rooms)
+    border = axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLACK, linewidth=2))
+    (through,) = axes.plot([], [], "o--", color=BLUE, markerfacecolor="white", label="straight, through mirrors")
+    (bent,) = axes.plot([], [], "-", color=VERMILLION)
+    (back,) = axes.plot([], [], "o", color=VERMILLION)
     axes.plot([], [], "o-", color=VERMILLION, label="folded back: the bouncing digit")
-    axes.set(aspect="equal", xlabel="column of the ink box's corner, pixels", ylabel="row, pixels")
-    axes.set(xlim=(low[1] * room[1] - 1, high[1] * room[1] + 1), ylim=(high[0] * room[0] + 1, low[0] * room[0] - 1))
+    axes.set(aspect="equal", xlabel="column of the ink box's corner, pixels", ylabel="row, pixels", title="frames")
+    axes.set(xlim=(-60, 60), ylim=(60, -60))
     axes.grid(False)
-    bounces = int(np.abs(np.floor(tile[-1]) - np.floor(tile[0])).sum())
-    axes.set_title(f"{frames} frames, {bounces} bounces: a mirrored room makes the path straight")
     figure.legend(loc="outside lower center", ncols=2)
-    return Drawing(figure, {"straight": straight, "folded": folded})
+
+    def show(
+        speed: float = 3.0,
+        direction: float = 20.0,
+        frames: int = 8,
+        start: tuple[float, float] = (5.0, 3.0),
+        room: tuple[float, float] = (8.0, 12.0),
+    ) -> Arrays:
+        turn = np.deg2rad(direction)
+        velocity = speed * torch.tensor([-np.sin(turn), np.cos(turn)])
+        first, span = (torch.tensor(pair, dtype=torch.float64) for pair in (start, room))
+        fine = torch.linspace(0, frames - 1, 40 * frames, dtype=torch.float64)[:, None]
+        whole = torch.arange(frames, dtype=torch.float64)[:, None]
+        folded, path = (bounce(first, velocity, span, time).numpy() for time in (whole, fine))
+        straight = (first + velocity * whole).numpy()
+
+        tile = straight / room
+        low, high = np.floor(tile.min(0)).clip(max=0).astype(int), np.ceil(tile.max(0)).clip(min=1).astype(int)
+        places = [(i, j) for i in range(low[0], high[0]) for j in range(low[1], high[1])]
+        corners = np.array([[(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1)] for i, j in places])
+        rooms.set_verts(corners * np.array(room[::-1]))
+        rooms.set_facecolor(["0.93" if (i % 2, j % 2) != (0, 0) else "1" for i, j in places])
+        border.set_bounds(0, 0, room[1], room[0])
+        for line, points in ((through, straight), (bent, path), (back, folded)):
+            line.set_data(points[:, 1], points[:, 0])
+        axes.set(xlim=(low[1] * room[1] - 1, high[1] * room[1] + 1), ylim=(high[0] * room[0] + 1, low[0] * room[0] - 1))
+        bounces = int(np.abs(np.floor(tile[-1]) - np.floor(tile[0])).sum())
+        axes.set_title(f"{frames} frames, {bounces} bounces: a mirrored room makes the path straight")
+        return {"straight": straight, "folded": folded}
+
+    return figure, show
 
 
-@styled
 def making(
     clip: int = 0, digits: int = 2, speed: tuple[float, float] = (1.0, 4.0), rotation: float = 45.0, size: int = 28
 ) -> Drawing:
     """Draw a test clip's digits alone, with the upright ink boxes that bounce, their maximum, and their paths."""
-    images = mnist("test")[0]
-    dataset = TRMNIST("test", clips=clip + 1, digits=digits, speed=speed, rotation=rotation, size=size)
-    motion = Motion(*(values[clip : clip + 1] for values in dataset.motion))
-    layers = alone(motion, images, rotation, size)[0]
-    _, labels, boxes, positions, velocities = (values[0] for values in motion)
-    centres = (positions + boxes[:, None, 2:] / 2).numpy()
+    return making_scene(digits)(clip, speed, rotation, size)
 
-    frames = layers.shape[1]
+
+@styled
+def making_scene(digits: int) -> Scene[[int, tuple[float, float], float, int]]:
+    """The figure of `making` for clips of that many digits."""
+    images, frames = mnist("test")[0], 8
     figure, (strip, paths) = new_figure(1, 2, width=10, height=max(3, 0.6 + 0.86 * (digits + 1)), width_ratios=[3.4, 1])
-    for row, layer in enumerate([*layers, dataset.clips[clip, 0]]):
-        _film(strip, layer, top=row * STEP)
-        name = f"a {labels[row]}" if row < digits else "clip"
-        strip.text(-0.1, row * STEP + 0.5, name, ha="right", va="center")
-    for d, (color, marker) in zip(range(digits), _LOOKS, strict=False):
-        height, width = (boxes[d, 2:] / size).tolist()
-        for k, (top, left) in enumerate((positions[d] / size).tolist()):
-            corner = (k * STEP + left, d * STEP + top)
-            strip.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=1.2))
-        # Finer than frames, so that a corner of the path shows where it bounced.
-        fine = torch.linspace(0, frames - 1, 40 * frames, dtype=torch.float64)[:, None]
-        path = bounce(positions[d, 0], velocities[d], (size - boxes[d, 2:]).double(), fine)
-        path = (path + boxes[d, 2:] / 2).numpy()
-        paths.plot(path[:, 1], path[:, 0], "-", color=color, linewidth=1)
-        paths.plot(centres[d, :, 1], centres[d, :, 0], marker, color=color, markersize=4, label=f"a {labels[d]}")
-        paths.plot(centres[d, 0, 1], centres[d, 0, 0], marker, color=color, markersize=9, markerfacecolor="none")
+    blank = torch.zeros(frames, 1, 1, dtype=torch.uint8)
+    films = [_film(strip, blank, top=row * STEP, animated=True) for row in range(digits + 1)]
+    names = [strip.text(-0.1, row * STEP + 0.5, "clip", ha="right", va="center", animated=True) for row in range(digits + 1)]
+    boxes, lines = [], []
+    for color, marker in _LOOKS[:digits]:
+        boxes.append([Rectangle((0, 0), 1, 1, fill=False, edgecolor=color, lw=1.2, animated=True) for _ in range(frames)])
+        for box in boxes[-1]:
+            strip.add_patch(box)
+        look = {"color": color, "animated": True}
+        (path,) = paths.plot([], [], "-", linewidth=1, **look)
+        (centres,) = paths.plot([], [], marker, markersize=4, **look)
+        (first,) = paths.plot([], [], marker, markersize=9, markerfacecolor="none", **look)
+        lines.append((path, centres, first))
     _fit(strip, right=frames * STEP, bottom=(digits + 1) * STEP, left=-0.7)
     strip.set_title("each digit alone with its upright ink box, and their maximum")
-    paths.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xlabel="pixels", title="paths of the centres")
+    paths.set(xlim=(0, 28), ylim=(28, 0), aspect="equal", xlabel="pixels", title="paths of the centres")
     paths.spines[:].set_visible(True)
-    return Drawing(figure, {"alone": layers.numpy(), "clip": dataset.clips[clip, 0].numpy(), "centres": centres})
+    paths.xaxis.set_animated(True)
+    paths.yaxis.set_animated(True)
+
+    def show(clip: int, speed: tuple[float, float], rotation: float, size: int) -> Arrays:
+        dataset = TRMNIST("test", clips=clip + 1, digits=digits, speed=speed, rotation=rotation, size=size)
+        motion = Motion(*(values[clip : clip + 1] for values in dataset.motion))
+        layers = alone(motion, images, rotation, size)[0]
+        _, labels, ink, positions, velocities = (values[0] for values in motion)
+        centres = (positions + ink[:, None, 2:] / 2).numpy()
+
+        for film, layer in zip(films, [*layers, dataset.clips[clip, 0]], strict=True):
+            for image, frame in zip(film, layer.numpy(), strict=True):
+                image.set_data(frame)
+        for name, label in zip(names, labels.tolist(), strict=False):  # the last row is the clip
+            name.set_text(f"a {label}")
+        # Finer than frames, so that a corner of the path shows where it bounced.
+        fine = torch.linspace(0, frames - 1, 40 * frames, dtype=torch.float64)[:, None]
+        for d in range(digits):
+            height, width = (ink[d, 2:] / size).tolist()
+            for k, (top, left) in enumerate((positions[d] / size).tolist()):
+                boxes[d][k].set_bounds(k * STEP + left, d * STEP + top, width, height)
+            path = bounce(positions[d, 0], velocities[d], (size - ink[d, 2:]).double(), fine) + ink[d, 2:] / 2
+            for line, places in zip(lines[d], (path.numpy(), centres[d], centres[d, :1]), strict=True):
+                line.set_data(places[:, 1], places[:, 0])
+        paths.set(xlim=(0, size), ylim=(size, 0))
+        return {"alone": layers.numpy(), "clip": dataset.clips[clip, 0].numpy(), "centres": centres}
+
+    return Scene(figure, show)
 
 
 # Why just so
@@ -461,7 +499,6 @@ def slices(kinds: Mapping[str, Tensor], clip: int = 0, row: int = 14) -> Drawing
     return Drawing(figure, {name: clips[clip, :, row].numpy() for name, clips in kinds.items()})
 
 
-@styled
 def separability(kinds: Mapping[str, Tensor] | None = None, clip: int = 0, row: int = 14) -> Drawing:
     """Draw one row of clips over time, and the share of energy that k space × time products hold, the mean over clips.
 
@@ -470,21 +507,40 @@ def separability(kinds: Mapping[str, Tensor] | None = None, clip: int = 0, row: 
     kinds = kinds_of_motion() if kinds is None else kinds
     if not 1 <= len(kinds) <= len(_KINDS):
         raise ValueError(f"kinds has {len(kinds)} entries; give 1 to {len(_KINDS)}, more could not be told apart")
+    _, frames, _, width = next(iter(kinds.values())).shape
+    return separability_scene(tuple(kinds), frames, width)(kinds, clip, row)
+
+
+@styled
+def separability_scene(names: Sequence[str], frames: int = 8, size: int = 28) -> Scene[[Mapping[str, Tensor], int, int]]:
+    """The figure of `separability` for kinds of those names, clips of that many frames and pixels to a side."""
     figure = Figure(figsize=(10, 3.6))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.35, 1])[0]
-    panels, energy = left.subplots(1, len(kinds), squeeze=False, sharey=True)[0], right.subplots()
-    arrays = {}
-    for axes, (name, clips), (color, look) in zip(panels, kinds.items(), _KINDS, strict=False):
-        _slice(axes, clips[clip, :, row], name)
-        kept = separable_energy(clips).mean(0).numpy()
-        energy.plot(np.arange(1, len(kept) + 1), kept, look, color=color, label=name, markersize=5)
-        arrays |= {f"{name}, row": clips[clip, :, row].numpy(), f"{name}, energy": kept}
+    panels, energy = left.subplots(1, len(names), squeeze=False, sharey=True)[0], right.subplots()
+    slices, curves, most = [], [], min(frames, size**2)
+    for axes, name, (color, look) in zip(panels, names, _KINDS, strict=False):
+        slices.append(_slice(axes, torch.zeros(frames, size, dtype=torch.uint8), name))
+        slices[-1].set_animated(True)
+        axes.spines[:].set_animated(True)
+        curves += energy.plot([], [], look, color=color, label=name, markersize=5, animated=True)
     panels[0].set_ylabel("time $t$, frames")
-    left.suptitle(f"Row {row} of the frame over time")
-    energy.set(xlabel="space × time products", ylabel="share of energy", ylim=(0, 1.03))
+    title = left.suptitle("Row", animated=True)
+    margin = 0.05 * (most - 1)
+    energy.set(xlabel="space × time products", ylabel="share of energy", xlim=(1 - margin, most + margin), ylim=(0, 1.03))
     energy.set_title("What a few products hold")
-    energy.legend()
-    return Drawing(figure, arrays)
+    energy.legend(loc="lower right")
+
+    def show(kinds: Mapping[str, Tensor], clip: int, row: int) -> Arrays:
+        arrays = {}
+        for (name, clips), image, curve in zip(kinds.items(), slices, curves, strict=True):
+            kept = separable_energy(clips).mean(0).numpy()
+            image.set_data(clips[clip, :, row].numpy())
+            curve.set_data(np.arange(1, len(kept) + 1), kept)
+            arrays |= {f"{name}, row": clips[clip, :, row].numpy(), f"{name}, energy": kept}
+        title.set_text(f"Row {row} of the frame over time")
+        return arrays
+
+    return Scene(figure, show)
 
 
 def one_way(direction: float | None = 0.0, clips: int = 2000, width: float = 22.5) -> Tensor:
@@ -568,16 +624,20 @@ def _turned(image: Tensor, angle: float, mode: str) -> np.ndarray:
     return grid_sample(image[None, None].double(), grid, mode, align_corners=False)[0, 0].numpy()
 
 
-def _slice(axes: Axes, row: Tensor, name: str) -> None:
+def _slice(axes: Axes, row: Tensor, name: str) -> AxesImage:
     frames, width = row.shape
-    show_frame(axes, row.numpy(), maximum=255).set_extent((0, width, frames, 0))
+    image = show_frame(axes, row.numpy(), maximum=255)
+    image.set_extent((0, width, frames, 0))
     axes.set(xlim=(0, width), ylim=(frames, 0), title=name, aspect="auto", xlabel="$x$", yticks=np.linspace(0, frames, 5))
+    return image
 
 
-def _film(axes: Axes, frames: Tensor, top: float = 0.0) -> None:
+def _film(axes: Axes, frames: Tensor, top: float = 0.0, animated: bool = False) -> list[AxesImage]:
     """Place frames (T, H, W), uint8, side by side in axes whose y runs downwards; each is one unit wide."""
-    for k, frame in enumerate(frames.numpy()):
-        show_frame(axes, frame, maximum=255).set_extent((k * STEP, k * STEP + 1, top + 1, top))
+    images = [show_frame(axes, frame, maximum=255) for frame in frames.numpy()]
+    for k, image in enumerate(images):
+        image.set(extent=(k * STEP, k * STEP + 1, top + 1, top), animated=animated)
+    return images
 
 
 def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0) -> None:

@@ -95,8 +95,8 @@ def test_the_map_stays_while_clips_move():
 def test_a_line_leads_from_each_clip_to_where_it_went():
     drawing = plots.tempo_map(tempo=3.0, action="walking")
     start, end = np.asarray(plots.fitted_map()), drawing.arrays["position"]
-    paths = [np.asarray(line.get_xydata()) for line in drawing.figure.axes[0].lines]
-    lines = {tuple(path.ravel()) for path in paths if len(path) == 2}
+    paths: Any = drawing.figure.axes[0].collections[0]
+    lines = {tuple(np.ravel(path)) for path in paths.get_segments()}
     walking = plots.grid_actions() == 5
     assert lines == {(*a, *b) for a, b in zip(start[walking], end[walking], strict=True)}
 
