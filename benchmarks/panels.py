@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
-from tests.browser.lab import NOTEBOOKS, browsing, controls_of, run_all, serving
+from tests.browser.lab import NOTEBOOKS, PANEL, browsing, controls_of, run_all, serving
 
 PRESSES = 8
 
@@ -58,7 +58,7 @@ def panels(paths: list[Path] = NOTEBOOKS) -> dict[str, dict[str, float]]:
         for path in paths:
             with browser.new_page(viewport={"width": 1400, "height": 1000}) as page:
                 run_all(page, lab, path)
-                for number, panel in enumerate(page.locator(".widget-vbox:has(> img.widget-image)").all(), 1):
+                for number, panel in enumerate(page.locator(PANEL).all(), 1):
                     found[f"{path.stem}, panel {number}"] = waits(page, panel)
                     print(path.stem, number, found[f"{path.stem}, panel {number}"], flush=True)
     return found
@@ -66,4 +66,5 @@ def panels(paths: list[Path] = NOTEBOOKS) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     import sys
+
     panels([p for p in NOTEBOOKS if not sys.argv[1:] or p.stem[:2] in sys.argv[1:]])

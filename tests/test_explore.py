@@ -1,9 +1,13 @@
 import inspect
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 from ipywidgets import Checkbox, Dropdown, FloatSlider, IntSlider, Text
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from stdcf_lib import explore
 from stdcf_lib.explore import Panel
@@ -53,6 +57,61 @@ def test_panel_draws_at_every_end_and_every_control_changes_the_picture(make):
     for name, ends in panel._ends.items():
         first, last = (pictures[repr(panel.values | {name: end})] for end in ends)
         assert first != last, name
+
+
+def anywhere(panel: Panel, random: random.Random) -> dict[str, Any]:
+    """A value of one control, drawn at random."""
+    name, control = random.choice(list(panel.controls.items()))
+    if hasattr(control, "options"):
+        return {name: random.choice([option[1] if isinstance(option, tuple) else option for option in control.options])}
+    if isinstance(control, Checkbox):
+        return {name: not control.value}
+    return {name: control.min + control.step * random.randint(0, round((control.max - control.min) / control.step))}
+
+
+@styled
+def complete(figure: Figure) -> np.ndarray:
+    """All of a figure rendered at once, as it stands."""
+    canvas, moving = figure.canvas, figure.findobj(Artist.get_animated)
+    for artist in moving:
+        artist.set_animated(False)
+    other = FigureCanvasAgg(figure)
+    other.draw()
+    for artist in moving:
+        artist.set_animated(True)
+    figure.set_canvas(canvas)
+    return np.asarray(other.buffer_rgba()).astype(int)
+
+
+@pytest.mark.parametrize("make", PANELS, ids=lambda make: make.__name__)
+def test_a_picture_depends_on_the_values_alone(make):
+    panel, chance = make(), random.Random(0)
+    for _ in range(3):
+        moves = 0
+        while moves < 4 or panel._message.value:  # past values that are refused, to one that can be drawn
+            for name, value in anywhere(panel, chance).items():
+                panel.controls[name].value = value
+            moves += 1
+        picture = panel._image.value
+        drawing = make().draw(**panel.values)
+        assert picture == drawing.png(), panel.values
+        # What moves is drawn over a picture of the rest, which must hold nothing that moves. Artists that cross may differ.
+        shown = np.asarray(drawing.figure.canvas.buffer_rgba()).astype(int)
+        assert np.abs(shown - complete(drawing.figure)).max() < 128, panel.values
+
+
+def test_the_panel_says_that_it_draws_before_it_begins():
+    seen = []
+
+    def draw(points: int) -> Drawing:
+        seen.append("stdcf-drawing" in panel.widget._dom_classes if points != 5 else None)
+        return line(points=points)
+
+    panel = Panel(draw, points=IntSlider(value=5, min=2, max=9))
+    panel.controls["points"].value = 6
+    panel.controls["points"].value = 9  # raises
+    assert seen == [None, True, True]
+    assert "stdcf-drawing" not in panel.widget._dom_classes
 
 
 def test_extremes(panel):

@@ -166,7 +166,7 @@ def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scen
         (i, j): _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, animated=True) for i, j in np.ndindex(*table.get_size())
     }
     (curve,) = axes["errors"].plot([], [], "o-", color=BLUE, markersize=3, animated=True)
-    (now,) = axes["errors"].plot([], [], "D", color=VERMILLION, markersize=7, animated=True)
+    (now,) = axes["errors"].plot([], [], "D", color=VERMILLION, markersize=7, zorder=3, animated=True)
     axes["errors"].set(xlabel="terms", ylabel="relative error", xlim=(-0.05 * most, 1.05 * most), ylim=(-0.05, 1.05))
     axes["errors"].xaxis.get_major_locator().set_params(integer=True)
     axes["errors"].yaxis.set_animated(True)

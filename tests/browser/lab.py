@@ -26,6 +26,8 @@ SETTINGS = {
 }
 QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
 
+PANEL = ".widget-vbox:has(> img.widget-image)"
+
 # A digest of the bytes behind a panel's picture, and its message: what a reader sees of it.
 SHOWN = """async panel => {
     const image = panel.querySelector('img.widget-image');

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from tests.browser.lab import NOTEBOOKS, SHOWN, browsing, controls_of, run_all, serving
+from tests.browser.lab import NOTEBOOKS, PANEL, SHOWN, browsing, controls_of, run_all, serving
 
 NAME = "control => control.closest('.widget-inline-hbox').innerText"
 
@@ -51,7 +52,7 @@ def move(control: Locator, action: Callable, panel: Locator, until: Callable) ->
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_path):
     run_all(page, lab, path)
-    panels = page.locator(".widget-vbox:has(> img.widget-image)")
+    panels = page.locator(PANEL)
     assert panels.count() == path.read_text().count("explore.")
     for number, panel in enumerate(panels.all()):
         at_rest = panel.evaluate(SHOWN)
@@ -64,3 +65,68 @@ def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_pa
     outside = page.locator(".jp-OutputArea").locator("[role=slider], select, input[type=checkbox]").count() - reached
     assert outside == 0, "a control moves nothing that this test can see: put it into a Panel"
     page.screenshot(path=tmp_path / f"{path.stem}.png")
+
+
+SLOW = """
+def draw(n):
+    if n:
+        with open("drawn", "a") as file:
+            print(n, file=file)
+        time.sleep(0.4)
+    figure = Figure()
+    figure.text(0.1, 0.5, n)
+    return Drawing(figure, {})
+
+explore.Panel(draw, n=IntSlider(min=0, max=60))
+"""
+
+
+@pytest.fixture
+def slow(page, lab, tmp_path) -> Locator:
+    """A panel that takes 0.4 s to draw, and writes down what it draws."""
+    imports = "import time\nfrom ipywidgets import IntSlider\nfrom matplotlib.figure import Figure\n"
+    imports += "from stdcf_lib import explore\nfrom stdcf_lib.plots.style import Drawing"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (imports, SLOW)])
+    path = tmp_path / f"{tmp_path.name}.ipynb"  # of its own, as its name is its kernel
+    nbformat.write(notebook, path)
+    (lab[0] / "drawn").unlink(missing_ok=True)
+    run_all(page, lab, path)
+    return page.locator(PANEL)
+
+
+def test_a_slow_picture_is_marked_until_it_is_there(page, slow):
+    marked = """panel => getComputedStyle(panel.querySelector('img')).opacity < 0.5
+        && getComputedStyle(panel, '::after').content.includes('drawing')
+        && getComputedStyle(panel, '::after').visibility === 'visible'"""
+    assert not slow.evaluate(marked)
+    at_rest = slow.evaluate(SHOWN)
+    slow.get_by_role("slider").press("ArrowRight")
+    page.wait_for_function(marked, arg=slow.element_handle(), polling=20)
+    assert slow.evaluate(SHOWN) == at_rest, "the mark came with the picture, not before it"
+    page.wait_for_function(f"panel => !({marked})(panel)", arg=slow.element_handle(), polling=20)
+    move(slow.get_by_role("slider"), lambda: None, slow, until=partial(operator.ne, at_rest))
+
+
+def test_a_dragged_slider_leaves_no_queue(page, lab, slow):
+    handle = slow.get_by_role("slider")
+    box, track = handle.bounding_box(), slow.locator(".noUi-base").bounding_box()
+    assert box and track
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, y)
+    page.mouse.down()
+    values = []
+    for step in range(1, 41):
+        page.mouse.move(track["x"] + track["width"] * step / 50, y)
+        values.append(handle.get_attribute("aria-valuenow"))
+        time.sleep(0.03)
+    page.mouse.up()
+    last = int(float(values[-1]))
+    drawn: list[int] = []
+    for _ in range(100):
+        drawn = [int(n) for n in (lab[0] / "drawn").read_text().split()]
+        if drawn[-1] == last:
+            break
+        time.sleep(0.1)
+    assert drawn[-1] == last and drawn == sorted(set(drawn))
+    # Each picture takes as long as a dozen values.
+    assert len(set(values)) > 30 and len(drawn) < len(set(values)) / 2
