@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.panels import panels
 from stdcf_lib import Rank1Conv3d, STDCFConv3d
 from stdcf_lib.fold import FoldedTime
 from stdcf_lib.measure import cost
@@ -90,6 +91,7 @@ def main() -> None:
     results = {"machine": machine(), "Table A, training step of 64 clips, ms": training_steps()}
     for channels, size in ((64, 28), (128, 14), (512, 7)):
         results[f"{channels} channels, {size}×{size}"] = layers(channels, size)
+    results["Panels, key press to picture in JupyterLab, ms"] = panels()
     text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
     unfinished = RECORD.with_name(f".{RECORD.name}.tmp")
     unfinished.write_text(text, encoding="utf-8")

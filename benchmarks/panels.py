@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -64,7 +65,5 @@ def panels(paths: list[Path] = NOTEBOOKS) -> dict[str, dict[str, float]]:
     return found
 
 
-if __name__ == "__main__":
-    import sys
-
-    panels([p for p in NOTEBOOKS if not sys.argv[1:] or p.stem[:2] in sys.argv[1:]])
+if __name__ == "__main__":  # `python -m benchmarks.panels 02 06`: of these notebooks alone, and nothing is recorded
+    panels([path for path in NOTEBOOKS if not sys.argv[1:] or path.stem[:2] in sys.argv[1:]])
