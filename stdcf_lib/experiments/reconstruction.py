@@ -116,14 +116,14 @@ SWEEP = {
     for n in (1, 2, 3)
     for m in range(1, 10)
 }
-# The same care for each contestant of the question whether it is form or count: three starts and three rates, in short runs on
+# The same care for each contestant of the question whether it is form or count: three starts and four rates, in short runs on
 # seeds that no result uses, scored on `validation_clips`.
 CARE_STARTS = {
     "stdcf": {"bessel": {}, "dct": {"options": {"atoms": "dct"}}, "random": {"options": {"atoms": "random"}}},
     "rank1-wide": {"composed": {}, "each": {"start": _each_factor_alone}, "torch": {"start": _torch_factors}},
     "full": {"kaiming": {}, "gain1": {"start": _gain_of_1}, "torch": {"start": _torch_default}},
 }
-CARE_RATES = (3e-4, 1e-3, 3e-3)
+CARE_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 CARE_SEEDS, CARE_EPOCHS = (100, 101), 10
 
 
@@ -177,6 +177,11 @@ def trials() -> dict[str, tuple[Variant, int, int]]:
 def kept(name: str, seed: int = 0) -> Run:
     """The kept run of a variant, such as `kept("stdcf", seed=1)`."""
     return _run(f"{name}-seed{seed}")
+
+
+def care_scores(family: str, start: str, rate: float) -> list[float]:
+    """The error on validation clips that each of the `care` runs of a family, a start and a rate ended with."""
+    return [kept(f"care-{family}-{start}-{rate:g}", seed).metrics[-1]["test_mse"] for seed in CARE_SEEDS]
 
 
 def _run(trial: str) -> Run:
