@@ -113,7 +113,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("03.2", lambda x, span: x % span, "in another place"),
     ("03.2", lambda x, span: x, "outside the room"),
     ("03.3", lambda clip, psi, phi: torch.einsum("thw, mhw, nt -> nm", clip, psi, phi), "should be"),
-    ("03.3", lambda clip, psi, phi: 2 * torch.einsum("thw, mhw, nt -> mn", clip, psi, phi), "still holds"),
+    ("03.3", lambda clip, psi, phi: torch.einsum("thw, mhw, nt -> mn", clip, psi, phi), "still holds"),
     ("03.4", lambda clip: (0.0, 0.0), "pixels a frame"),
     ("03.4", lambda clip: 1.0, r"should be \(2,\)"),
     ("04.1", lambda c_in, c_out, M, N: c_in * c_out * M * N, "too few"),
