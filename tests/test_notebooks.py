@@ -59,10 +59,12 @@ def _faults_of_telling(notebook, code, prose):
     if not 3 <= sum("<summary>Solution</summary>" in text for text in prose) <= 5:
         yield "there are not 3 to 5 exercises with their solutions folded"
     for number, cell in enumerate(notebook.cells):
-        asked = cell.cell_type == "markdown" and re.search(r"\*\*Predict\b.*", cell.source)
-        after = notebook.cells[number + 1 : number + 4]
-        if asked and not any("<summary>Answer</summary>" in other.source for other in after):
-            yield f"no folded answer within three cells of: {asked[0][:60]}"
+        open_text = re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL)
+        for asked in re.findall(r"(?:\*\*Predict|\bTry)\b.*", open_text) if cell.cell_type == "markdown" else []:
+            # A prediction's answer comes after what computes it; what to try may have its answer in the same cell.
+            nearby = notebook.cells[number + ("**Predict" in asked) : number + 4]
+            if not any("<summary>Answer</summary>" in other.source for other in nearby):
+                yield f"no folded answer within three cells of: {asked[:60]}"
     if code and median(len(cell.source.splitlines()) for cell in code) > 8:
         yield "the median code cell is longer than 8 lines"
     if len(nbformat.writes(notebook).encode()) > 2 * MEGABYTE:
@@ -161,6 +163,10 @@ def unanswered(notebook):
     notebook.cells[4].source = "Two."
 
 
+def tried_in_vain(notebook):
+    notebook.cells[5].source = "Try: what happens at 3?\n\n" + notebook.cells[5].source
+
+
 def long_cells(notebook):
     for cell in notebook.cells[1:3]:
         cell.source = "1\n" * 9
@@ -185,7 +191,8 @@ BREAKS = {
     no_summary: "Summary",
     no_exercises: "Exercises",
     two_solutions: "3 to 5 exercises",
-    unanswered: "no folded answer",
+    unanswered: "no folded answer within three cells of: **Predict.** How much?",
+    tried_in_vain: "no folded answer within three cells of: Try: what happens",
     long_cells: "longer than 8 lines",
     too_large: "larger than 2 MB",
 }
