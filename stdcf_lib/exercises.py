@@ -5,6 +5,7 @@ never printed. Solutions have one source, the notebooks, where they are folded; 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -251,7 +252,7 @@ def _sticks_out(answer: Any) -> str:
 
 
 def _fold(answer: Any) -> str:
-    for x, span in [(x / 4, span) for x in range(-80, 81) for span in (3.0, 8.0)]:
+    for x, span in [(x / 4, span) for x in sorted(range(-80, 81), key=abs) for span in (3.0, 8.0)]:
         found, step = _number(_of(answer, x, span)), torch.ones(1).double()
         if abs(found - bounce(0 * step, x * step, span * step, step).item()) > 1e-9:
             outside = "outside the room" if not 0 <= found <= span else "inside the room, in another place"
@@ -260,7 +261,7 @@ def _fold(answer: Any) -> str:
 
 
 def _coefficients(answer: Any) -> str:
-    clip = TRMNIST("test", clips=1).clips[0, 0].double() / 255
+    clip = _drifting().clips[0, 0].double() / 255
     psi, phi = atoms.spatial_atoms((28, 28), 20), atoms.temporal_atoms(8, 3)
     phi[1:] += phi[:-1] / 2  # no longer orthogonal, as after training
     alpha = torch.from_numpy(_array(_of(answer, clip, psi.clone(), phi.clone()), 20, 3))
@@ -271,8 +272,13 @@ def _coefficients(answer: Any) -> str:
     return "What it leaves of the clip is orthogonal to every product of a picture and a rhythm."
 
 
+@cache
+def _drifting() -> TRMNIST:
+    return TRMNIST("test", clips=60, digits=1, rotation=0)
+
+
 def _velocity(answer: Any) -> str:
-    made = TRMNIST("test", clips=60, digits=1, rotation=0)
+    made = _drifting()
     place, velocity = made.motion.position[:, 0], made.motion.velocity[:, 0]
     # Those that meet no wall between the first two frames.
     free = [i for i in range(60) if torch.allclose(place[i, 1] - place[i, 0], velocity[i])]
@@ -329,7 +335,7 @@ def _best_below(answer: Any) -> str:
         raise _Unanswered
     for budget, name in answer.items():
         affordable = [one for one in reconstruction.FAMILIES if reconstruction_plots.weights(one) <= budget]
-        if name not in reconstruction.FAMILIES:
+        if not isinstance(name, str) or name not in reconstruction.FAMILIES:
             raise _Wrong(f"{name!r} is no family; they are {', '.join(reconstruction.FAMILIES)}.")
         if name not in affordable:
             raise _Wrong(f"{name} has {reconstruction_plots.weights(name):,} weights, more than {budget:,}.")
@@ -365,7 +371,7 @@ def _frames_seen(answer: Any) -> str:
 
 
 def _best_at_3(answer: Any) -> str:
-    if not isinstance(answer, tuple | list) or len(answer) != 3 or not set(answer) <= {1, 2, 3}:
+    if not isinstance(answer, tuple | list) or len(answer) != 3 or any(_number(one) not in (1, 2, 3) for one in answer):
         raise _Wrong("Give three dilations, each 1, 2 or 3, such as (3, 3, 3).")
     classify = tempo.trained("stdcf").fc
 
@@ -402,16 +408,17 @@ def _most_spoiled(answer: Any) -> str:
 
 
 def _reduction(answer: Any) -> str:
-    if answer not in (4, 16):
+    reduction = _number(answer)
+    if reduction not in (4, 16):
         raise _Wrong("Reductions are squares: choose 4 or 16.")
 
-    def most(reduction: int) -> float:
-        t, s, _ = schedule(1, 64, 224, reduction)
+    def most(r: int) -> float:
+        t, s, _ = schedule(1, 64, 224, r)
         return max(itsl_plots.r50_cost(stage.frames, stage.size, batch=8).stored_bytes / 1e9 for stage in (t, s))
 
-    if (found := most(answer)) >= 8:
-        raise _Wrong(f"With {answer} the larger of the two stages keeps {found:.1f} GB.")
-    if answer == 16 and most(4) < 8:
+    if (found := most(int(reduction))) >= 8:
+        raise _Wrong(f"With {reduction:g} the larger of the two stages keeps {found:.1f} GB.")
+    if reduction == 16 and most(4) < 8:
         raise _Wrong("A smaller reduction does it, too.")
     return f"The larger of the two stages keeps {found:.1f} GB."
 
@@ -433,7 +440,7 @@ def _angles(answer: Any) -> str:
 
 def _best_rule(answer: Any) -> str:
     names = {"keep": "itsl", "dilate": "itsl-dilate", "resample": "itsl-resample"}
-    if answer not in names:
+    if not isinstance(answer, str) or answer not in names:
         raise _Wrong("Choose 'keep', 'dilate' or 'resample'.")
     arrays = itsl_plots.carried_over().arrays
     reached = {rule: arrays[f"{name}, at full size"][:, 2].mean() for rule, name in names.items()}

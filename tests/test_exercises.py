@@ -154,6 +154,17 @@ def test_mistakes_are_told_by_what_fails(name, answer, word, capsys):
     assert re.search(word, told, re.IGNORECASE), told
 
 
+NONSENSE = ["text", "", [], {}, object(), float("nan"), True, -1e9, np.zeros(3), torch.zeros(2, 0), print, {1: 2}]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_no_answer_ends_in_a_traceback(name, capsys):
+    for value in NONSENSE:
+        for answer in (value, lambda *_, value=value: value):
+            check(name, answer)
+            assert re.search(rf"^{name}: not (yet|answered)", capsys.readouterr().out, re.MULTILINE), (name, value)
+
+
 def test_every_exercise_has_its_mistakes():
     assert {name for name, _, _ in MISTAKES} == set(CHECKS)
 
