@@ -1,11 +1,13 @@
 """Run the notebooks again, in reading order, and keep their outputs: `make notebooks`.
 
-Equal outputs give equal files, byte for byte, so that a diff shows only what changed.
+Each gets the links to its neighbours, made of the notebooks' names and titles. Equal outputs give equal files, byte for byte,
+so that a diff shows only what changed.
 """
 
 import argparse
 import hashlib
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -17,6 +19,9 @@ from nbclient.exceptions import CellExecutionError
 
 FOLDER = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# "# 02 · The joint convolution, taken apart" is called "02 The joint convolution" where others speak of it.
+TITLE = re.compile(r"# (\d\d) · ([^:,\n]+)")
+THREAD = re.compile(r"^(?:← \[.*\) · )?\*\*\d\d [^*\n]+\*\*(?: · \[.*\) →)?$", re.MULTILINE)
 
 
 def store(path: Path) -> None:
@@ -25,6 +30,8 @@ def store(path: Path) -> None:
     Raises CellExecutionError, and leaves the file as it was, if a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
+    if line := thread(path.parent).get(path.name):
+        connect(notebook, line)
     # One thread, as under test: sums keep their order, and two cores busy with other things do not stall each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True, "timeout": None}
@@ -33,6 +40,31 @@ def store(path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_text(nbformat.writes(tidy(notebook)) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def thread(folder: Path) -> dict[str, str]:
+    """For each file name, the line that tells a reader where he is: the notebook before, this one, and the next."""
+    titles = {}
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        opening = nbformat.read(path, as_version=4).cells[0].source
+        if (title := TITLE.match(opening)) is None:
+            raise ValueError(f"{path.name} opens with {opening[:40]!r}; give it a title such as '# {path.name[:2]} · Capacity'")
+        titles[path.name] = f"{title[1]} {title[2].strip()}"
+    links = [f"[{title}]({name})" for name, title in titles.items()]
+    before, after = ["", *(f"← {link} · " for link in links)], [*(f" · {link} →" for link in links[1:]), ""]
+    return {name: f"{b}**{title}**{a}" for (name, title), b, a in zip(titles.items(), before, after, strict=False)}
+
+
+def connect(notebook: nbformat.NotebookNode, line: str) -> None:
+    """Put the line under the title and at the end, in the place of an older one."""
+    title, _, rest = notebook.cells[0].source.partition("\n")
+    rest = rest.strip("\n")
+    if (older := THREAD.match(rest)) is not None:
+        rest = rest[older.end() :].strip("\n")
+    notebook.cells[0].source = f"{title}\n\n{line}\n\n{rest}"
+    if not THREAD.fullmatch(notebook.cells[-1].source):
+        notebook.cells.append(nbformat.v4.new_markdown_cell())
+    notebook.cells[-1].source = line
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

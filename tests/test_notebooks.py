@@ -56,8 +56,15 @@ def _faults_of_telling(notebook, code, prose):
     for heading in ("summary", "exercises"):
         if not any(heading in line for line in headings):
             yield f"there is no heading '{heading.title()}'"
-    if not 3 <= sum(text.count("<details") for text in prose) <= 10:
-        yield "there are not 3 to 5 exercises with their hints and solutions folded"
+    if not 3 <= sum("<summary>Solution</summary>" in text for text in prose) <= 5:
+        yield "there are not 3 to 5 exercises with their solutions folded"
+    for number, cell in enumerate(notebook.cells):
+        open_text = re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL)
+        for asked in re.findall(r"(?:\*\*Predict|\bTry)\b.*", open_text) if cell.cell_type == "markdown" else []:
+            # A prediction's answer comes after what computes it; what to try may have its answer in the same cell.
+            nearby = notebook.cells[number + ("**Predict" in asked) : number + 4]
+            if not any("<summary>Answer</summary>" in other.source for other in nearby):
+                yield f"no folded answer within three cells of: {asked[:60]}"
     if code and median(len(cell.source.splitlines()) for cell in code) > 8:
         yield "the median code cell is longer than 8 lines"
     if len(nbformat.writes(notebook).encode()) > 2 * MEGABYTE:
@@ -85,7 +92,9 @@ def good_notebook() -> nbformat.NotebookNode:
         new_markdown_cell(opening),
         new_code_cell("1 + 1", execution_count=1, outputs=[new_output("execute_result", {"text/plain": "2"})]),
         new_code_cell("print()", execution_count=2, outputs=[new_output("stream", text="\n")]),
-        new_markdown_cell("## Summary\n\n## Exercises\n" + "<details>folded</details>\n" * 3),
+        new_markdown_cell("**Predict.** How much?\n\n## Summary\n\n## Exercises"),
+        new_markdown_cell("<details><summary>Answer</summary>\n\nTwo.\n</details>"),
+        *(new_markdown_cell("<details><summary>Solution</summary>\n\n`2`\n</details>") for _ in range(3)),
     ]
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
 
@@ -147,7 +156,15 @@ def no_exercises(notebook):
 
 
 def two_solutions(notebook):
-    notebook.cells[3].source = notebook.cells[3].source.replace("<details>", "", 1)
+    del notebook.cells[-1]
+
+
+def unanswered(notebook):
+    notebook.cells[4].source = "Two."
+
+
+def tried_in_vain(notebook):
+    notebook.cells[5].source = "Try: what happens at 3?\n\n" + notebook.cells[5].source
 
 
 def long_cells(notebook):
@@ -174,6 +191,8 @@ BREAKS = {
     no_summary: "Summary",
     no_exercises: "Exercises",
     two_solutions: "3 to 5 exercises",
+    unanswered: "no folded answer within three cells of: **Predict.** How much?",
+    tried_in_vain: "no folded answer within three cells of: Try: what happens",
     long_cells: "longer than 8 lines",
     too_large: "larger than 2 MB",
 }
@@ -188,8 +207,44 @@ def test_a_broken_notebook_is_refused(break_it):
 
 
 @pytest.fixture(scope="module")
-def store():
-    return runpy.run_path(str(FOLDER / "store.py"))["store"]
+def storing():
+    return runpy.run_path(str(FOLDER / "store.py"))
+
+
+@pytest.fixture
+def store(storing):
+    return storing["store"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_reader_is_told_where_he_is_and_what_comes_before_and_next(path, storing):
+    line = storing["thread"](FOLDER)[path.name]
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].source.splitlines()[:4:2] == [cells[0].source.splitlines()[0], line]
+    assert cells[-1].source == line
+    neighbours = [other.name for other in NOTEBOOKS[max(0, NOTEBOOKS.index(path) - 1) :][:3] if other != path]
+    assert set(re.findall(r"\]\((.*?)\)", line)) <= set(neighbours)
+
+
+def test_the_links_follow_names_and_titles(tmp_path, storing):
+    def write(name, title):
+        nbformat.write(new_notebook(cells=[new_markdown_cell(f"{title}\n\nText."), new_code_cell("1")]), tmp_path / name)
+
+    write("00_start.ipynb", "# 00 · Start here")
+    write("01_b.ipynb", "# 01 · Bees, and how they fly")
+    write("02_c.ipynb", "# 02 · Clouds: a story")
+    lines = storing["thread"](tmp_path)
+    assert lines["00_start.ipynb"] == "**00 Start here** · [01 Bees](01_b.ipynb) →"
+    assert lines["01_b.ipynb"] == "← [00 Start here](00_start.ipynb) · **01 Bees** · [02 Clouds](02_c.ipynb) →"
+    assert lines["02_c.ipynb"] == "← [01 Bees](01_b.ipynb) · **02 Clouds**"
+
+    notebook = nbformat.read(tmp_path / "01_b.ipynb", as_version=4)
+    for line in (lines["01_b.ipynb"], lines["00_start.ipynb"], lines["02_c.ipynb"]):  # each takes the older one's place
+        storing["connect"](notebook, line)
+        assert [cell.source for cell in notebook.cells] == [f"# 01 · Bees, and how they fly\n\n{line}\n\nText.", "1", line]
+    write("02_c.ipynb", "Clouds")
+    with pytest.raises(ValueError, match=r"02_c\.ipynb opens with 'Clouds"):
+        storing["thread"](tmp_path)
 
 
 def test_stored_outputs_are_the_same_bytes_each_time(tmp_path, store):
