@@ -50,6 +50,8 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
     fit = joint_decomposition(w[None, None], 1, 1)
     pair = torch.stack([torch.einsum("mn,mhw,nt->thw", fit.alpha[0, 0], fit.psi, fit.phi), w])
     kt, size, margin, frames = len(w), w.shape[-1], 7, STEPS * wavelength
+    corner = margin - 0.5, margin - 0.5
+    wide, narrow = 152 // (size + 2 * margin) * (size + 2 * margin), 100 // size * size  # on the screen
     directions = {"right": 0, "left": 180}
 
     def passing(direction: int) -> Tensor:
@@ -72,14 +74,18 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
     for s, side in enumerate(directions):
         left = 200 + 300 * s
         write(figure, left + 140, 62, {"right": "to the right  →", "left": "←  to the left"}[side], size=14)
-        axes = place(figure, left + 64, 80, 152, 152)
+        axes = place(figure, left + (280 - wide) / 2, 80, wide, wide)
         gratings.append(show_frame(axes, clips[s, 0, -1].numpy()))
-        axes.add_patch(Rectangle((margin - 0.5,) * 2, size, size, fill=False, edgecolor=VERMILLION, linewidth=5))
-        axes.add_patch(Rectangle((margin - 0.5,) * 2, size, size, fill=False, edgecolor=BLUE, linewidth=2))
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=VERMILLION, linewidth=5))
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=BLUE, linewidth=2))
     back = np.arange(-2 * frames, 1)
     for f, (name, color) in enumerate({"rank one": VERMILLION, "rank two": BLUE}.items()):
         top = 248 + 138 * f
-        filters.append(show_signed(place(figure, 40, top + 6, 100, 100, color), patterns[f, 0].numpy(), float(w.abs().max())))
+        filters.append(
+            show_signed(
+                place(figure, 90 - narrow / 2, top + 6, narrow, narrow, color), patterns[f, 0].numpy(), float(w.abs().max())
+            )
+        )
         write(figure, 90, top + 122, name, size=15, color=color, weight="bold")
         for s in range(len(directions)):
             axes = place(figure, 200 + 300 * s, top + 22, 280, 104)
@@ -199,7 +205,9 @@ def compass(clip: Tensor, bank: nn.Conv3d) -> Film:
 
 def blank(width: float, height: float) -> Figure:
     """An empty figure of so many pixels, laid out by hand: what is placed on it keeps to whole pixels."""
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="none")
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    figure.set_layout_engine("none")
+    return figure
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float, frame: str | None = None) -> Axes:
