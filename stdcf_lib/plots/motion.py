@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from stdcf_lib.atoms import spatial_atoms, temporal_atoms
 from stdcf_lib.data.probes import drifting_grating
@@ -40,7 +39,8 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
     """Film two gratings that drift at 1 px/frame, to the right and to the left, and what two filters answer to them: the
     separable filter (rank one) nearest to `joint`, and `joint` itself.
 
-    An answer is made from the frames up to now, within the square that the filter covers.
+    An answer is made from the frames up to now, within the square that the filter covers. The filters' own frames are played
+    beside their answers.
 
     Args:
         joint: a square filter (kt, k, k) of rank two; by default `direction_filter()`.
@@ -65,15 +65,14 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
     covered = 2 * clips[..., margin:-margin, margin:-margin].to(w) - 1
     answers = torch.einsum("fthw,skthw->fsk", pair, covered).numpy()
     loudness = [response_amplitude(pair[:, None], direction=a, wavelength=wavelength) for a in directions.values()]
-    # A filter is zero before and after its own frames.
-    patterns = pad(pair, (0, 0, 0, 0, 0, max(0, wavelength - kt))).repeat_interleave(STEPS, dim=1)
+    patterns = pair[:, torch.arange(frames) * kt // frames]  # slower than the stripes, so that the loop has no gap
 
     figure = blank(800, 532)
-    write(figure, 400, 26, "Only the filter of rank two tells right from left", size=17)
+    write(figure, 400, 26, "Only the filter of rank two tells right from left", size=19)
     gratings, filters, traces, points = [], [], [], []
     for s, side in enumerate(directions):
         left = 200 + 300 * s
-        write(figure, left + 140, 62, {"right": "to the right  →", "left": "←  to the left"}[side], size=14)
+        write(figure, left + 140, 62, {"right": "to the right  →", "left": "←  to the left"}[side], size=16)
         axes = place(figure, left + (280 - wide) / 2, 80, wide, wide)
         gratings.append(show_frame(axes, clips[s, 0, -1].numpy()))
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=VERMILLION, linewidth=5))
@@ -86,7 +85,7 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
                 place(figure, 90 - narrow / 2, top + 6, narrow, narrow, color), patterns[f, 0].numpy(), float(w.abs().max())
             )
         )
-        write(figure, 90, top + 122, name, size=15, color=color, weight="bold")
+        write(figure, 90, top + 122, name, size=16, color=color, weight="bold")
         for s in range(len(directions)):
             axes = place(figure, 200 + 300 * s, top + 22, 280, 104)
             axes.set(xlim=(back[0], 2), ylim=1.1 * np.abs(answers).max() * np.array([-1, 1]), xticks=[], yticks=[])
@@ -95,7 +94,7 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
             axes.axhline(0, color="0.75", linewidth=1.5)
             traces.append((axes.plot(back, 0 * back, "-", color=color, linewidth=3.5, clip_on=False)[0], answers[f, s]))
             points.append((axes.plot(0, 0, "o", color=color, markersize=10, clip_on=False)[0], answers[f, s]))
-            write(figure, 200 + 300 * s, top + 8, f"±{loudness[s][f]:.1f}", size=14, color=color, ha="left")
+            write(figure, 200 + 300 * s, top + 8, f"±{loudness[s][f]:.1f}", size=16, color=color, ha="left")
 
     def show(k: int) -> None:
         for s, image in enumerate(gratings):
