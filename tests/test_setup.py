@@ -22,6 +22,7 @@ FLOORS = {
     "atoms": 1,
     "decompose": 1,
     "measure": 1,
+    "environment": 1,
     "geometry": 2,
     "conv": 2,
     "rank1": 2,

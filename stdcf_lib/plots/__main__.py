@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from stdcf_lib import explore
-from stdcf_lib.plots import actions, capacity, itsl, reconstruction, tempo, tr_mnist
-from stdcf_lib.plots.style import Drawing
+from stdcf_lib.plots import actions, capacity, itsl, motion, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots.style import Drawing, Film
 
 
 def at_rest(make: Callable[[], explore.Panel]) -> Drawing:
@@ -16,7 +16,8 @@ def at_rest(make: Callable[[], explore.Panel]) -> Drawing:
 
 
 # A name starts with the number of the notebook that explains the figure.
-FIGURES: dict[str, Callable[[], Drawing]] = {
+FIGURES: dict[str, Callable[[], Drawing | Film]] = {
+    "00_start": motion.watching,
     "01_alpha_matrix": capacity.alpha_matrix,
     "01_counts": capacity.counts,
     "01_nearest_rank1": capacity.nearest_rank1_trained,
@@ -61,7 +62,7 @@ FIGURES: dict[str, Callable[[], Drawing]] = {
 
 
 def main(folder: Path = Path("figures")) -> None:
-    """Write every figure of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn."""
+    """Write every figure of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn. Of a film the SVG is the first frame."""
     for name, draw in FIGURES.items():
         draw().save(folder / name)
         print(folder / name)

@@ -331,25 +331,6 @@ def film_strips(strips: Mapping[str, Tensor], gray: bool = False) -> Drawing:
 
 @styled
 @torch.no_grad()
-def drift(filters: Mapping[str, Tensor], speed: float = 1.0, frames: int = 17, wavelength: float = 8.0) -> Drawing:
-    """Draw what filters (kt, kh, kw) answer, frame by frame at one place, to a grating drifting right and one drifting left."""
-    kt, size, _ = next(iter(filters.values())).shape
-    figure, panels = new_figure(1, 2, width=9, height=2.8, sharey=True)
-    arrays = {}
-    for axes, (side, direction) in zip(panels, {"right": 0, "left": 180}.items(), strict=True):
-        clip = drifting_grating(frames + kt - 1, size, speed=speed, direction=direction, wavelength=wavelength)
-        for (name, w), marker in zip(filters.items(), "os", strict=False):
-            answer = conv3d(2 * clip.to(w) - 1, w[None, None])[0, 0, :, 0, 0]
-            axes.plot(_numpy(answer), marker=marker, markersize=4, label=name)
-            arrays[f"{name}, {side}"] = _numpy(answer)
-        axes.set(xlabel="frame", title=f"grating drifting {side}")
-    panels[0].set_ylabel("answer of the filter")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(filters))
-    return Drawing(figure, arrays)
-
-
-@styled
-@torch.no_grad()
 def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: int, temporal_dilation: int = 1) -> Drawing:
     """Draw a direction bank, converted to M and N atoms, at work: its first filter, that one's answer, the energy of all.
 

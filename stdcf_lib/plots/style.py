@@ -8,6 +8,8 @@ A plotting function is decorated with `@styled`, takes its axes from `new_figure
         axes.plot(kept)
         axes.set(xlabel="joint terms kept", ylabel="energy kept", title="Few terms carry most of the energy")
         return Drawing(figure, {"kept": kept})
+
+Where the idea moves, it returns a `Film`, which also has a function that brings the figure to each of its frames.
 """
 
 import io
@@ -26,6 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from PIL import Image
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -33,6 +36,12 @@ Returned = TypeVar("Returned")
 # Okabe and Ito's eight colours, which stay apart for every common kind of colour vision.
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+PSI = GREEN
+PHI = ORANGE
+ALPHA = PURPLE
+
+# Of a film: enough for gray clips, signed values and smooth letters.
+COLORS = 128
 
 # For signed values. Lightness rises all the way from negative to positive, so that the sign survives a grey print;
 # the usual red-white-blue maps lose it there.
@@ -92,7 +101,7 @@ class Drawing(NamedTuple):
     @styled
     def png(self) -> bytes:
         """The picture as PNG bytes; equal drawings give equal bytes on one machine."""
-        self._settle()
+        _settle(self.figure)
         buffer = io.BytesIO()
         # A slider waits for these bytes, hence the lightest compression, and the canvas itself: `savefig` would measure
         # every text once more.
@@ -103,23 +112,77 @@ class Drawing(NamedTuple):
     @styled
     def save(self, stem: str | Path) -> None:
         """Write `stem.svg`, `stem.png` and `stem.npz` (the arrays), each whole or not at all, and reproducibly."""
-        self._settle()
-        svg, png, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        self.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        _settle(self.figure)
+        png = io.BytesIO()
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
-        np.savez_compressed(npz, **self.arrays)  # pyright: ignore[reportArgumentType] - no array is named allow_pickle
-        for suffix, content in {".svg": svg, ".png": png, ".npz": npz}.items():
-            path = Path(f"{stem}{suffix}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{path.name}.tmp")
-            unfinished.write_bytes(content.getvalue())
-            os.replace(unfinished, path)
+        _save(stem, self.figure, self.arrays, png.getvalue())
 
-    def _settle(self) -> None:
-        # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
-        if engine := self.figure.get_layout_engine():
-            engine.execute(self.figure)
-            self.figure.set_layout_engine("none")
+
+class Film(NamedTuple):
+    """A figure that moves, and exactly the arrays drawn in it. Shows itself as an animated PNG in a notebook.
+
+    Where pictures stand still, an animated PNG is its first frame.
+
+    `show(k)` brings the figure to frame k, of `frames` in all, which are shown for `pause` milliseconds each and over again.
+    """
+
+    figure: Figure
+    arrays: dict[str, np.ndarray]
+    frames: int
+    show: Callable[[int], object]
+    pause: int = 100
+
+    def __repr__(self) -> str:
+        shapes = (f"{name} {np.shape(array)}" for name, array in self.arrays.items())
+        return f"<Film of {self.frames} frames: {', '.join(shapes)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
+
+    @styled
+    def png(self, scale: int = 1) -> bytes:
+        """The film as bytes of an animated PNG, `scale` times as fine; equal films give equal bytes on one machine."""
+        _settle(self.figure)
+        canvas = FigureCanvasAgg(self.figure)
+        pictures, dpi = [], self.figure.dpi
+        self.figure.dpi = scale * dpi
+        for k in range(self.frames):
+            self.show(k)
+            canvas.draw()
+            pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        self.figure.dpi = dpi
+        self.show(0)
+        # One palette for all frames, as the format has only one.
+        palette = Image.fromarray(np.concatenate(pictures)).quantize(COLORS, dither=Image.Dither.NONE)
+        palette.putpalette([255 if value > 249 else value for value in palette.getpalette() or []])  # the page stays white
+        first, *others = (Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+        buffer = io.BytesIO()
+        first.save(buffer, "PNG", save_all=True, append_images=others, duration=self.pause, loop=0, optimize=True)
+        return buffer.getvalue()
+
+    @styled
+    def save(self, stem: str | Path) -> None:
+        """Write `stem.png`, which moves, `stem.svg`, its first frame, and `stem.npz`, each whole or not at all."""
+        _save(stem, self.figure, self.arrays, self.png(scale=2))
+
+
+def _settle(figure: Figure) -> None:
+    # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
+def _save(stem: str | Path, figure: Figure, arrays: dict[str, np.ndarray], png: bytes) -> None:
+    svg, npz = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    np.savez_compressed(npz, **arrays)  # pyright: ignore[reportArgumentType] - no array is named allow_pickle
+    for suffix, content in {".svg": svg.getvalue(), ".png": png, ".npz": npz.getvalue()}.items():
+        path = Path(f"{stem}{suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
 
 
 def new_figure(

@@ -25,6 +25,7 @@ from stdcf_lib.experiments.tempo import (
     trained,
 )
 from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.plots.motion import side_by_side
 from stdcf_lib.plots.style import (
     BLACK,
     BLUE,
@@ -34,6 +35,7 @@ from stdcf_lib.plots.style import (
     SKY_BLUE,
     VERMILLION,
     Drawing,
+    Film,
     new_figure,
     show_frame,
     styled,
@@ -53,18 +55,10 @@ MEASURES = {
 }
 
 
-@styled
-def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subject: int = 2) -> Drawing:
-    """Draw an action at several tempi, eight frames each at one and the same rate of frames."""
-    figure, panels = new_figure(len(tempi), 1, width=8.4, height=0.9 * len(tempi) + 0.3, squeeze=False)
-    arrays = {}
-    for axes, τ in zip(panels[:, 0], tempi, strict=True):
-        clip = render(action, subject, 1, 1, 8, τ, start=1.6, fps=12.5, size=(60, 80))
-        show_frame(axes, np.concatenate(list(clip), axis=1), 255)
-        axes.set_ylabel(f"τ = {τ:g}", rotation=0, ha="right", va="center")
-        arrays[f"tempo {τ:g}"] = clip
-    panels[0, 0].set_title(f"{action}, 8 frames at 12.5 frames/s")
-    return Drawing(figure, arrays)
+def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subject: int = 2, frames: int = 16) -> Film:
+    """Film an action at several tempi side by side, at one and the same rate of frames."""
+    clips = {f"tempo {τ:g}": render(action, subject, 1, 1, frames, τ, start=1.6, fps=12.5, size=(60, 80)) for τ in tempi}
+    return side_by_side(clips, f"{action}, at 12.5 frames/s", pause=80)
 
 
 @styled

@@ -217,20 +217,6 @@ def test_film_strips_share_one_scale():
     assert {image.get_clim() for image in gray} == {(0, 1)}
 
 
-def test_drift_draws_a_sine_of_the_right_amplitude(rightward):
-    w = rebuilt(*rightward)
-    arrays = plots.drift({"joint": w, "random": normal(5, 5, 5)}, speed=0.5, frames=33).arrays
-    for name, filters in (("joint", w), ("random", normal(5, 5, 5))):
-        for side, direction in (("right", 0), ("left", 180)):
-            answer = arrays[f"{name}, {side}"]
-            assert len(answer) == 33
-            # One period is 8 px / (0.5 px/frame) = 16 frames: a pure wave has no other frequency.
-            spectrum = np.abs(np.fft.rfft(answer[:32])) / 16
-            wanted = fourier_amplitude(filters, 0.5, direction, 8.0, 1)
-            assert spectrum[2] == pytest.approx(wanted, abs=1e-4)
-            assert np.delete(spectrum, 2).max() < 1e-4
-
-
 def test_compass_of_all_atoms_is_the_banks_own():
     bank, clip = plots.direction_bank(), moving_bar(9, 16, length=7, direction=45).double()
     arrays = plots.compass(clip, bank, 49, 5).arrays

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from typing import Any
@@ -6,8 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image, ImageSequence
 
-from stdcf_lib.plots.style import SIGNED, Drawing, new_figure, show_frame, show_signed, styled
+from stdcf_lib.plots.style import SIGNED, Drawing, Film, new_figure, show_frame, show_signed, styled
 
 
 @styled
@@ -54,6 +56,47 @@ def test_a_notebook_sees_a_picture_and_stable_text():
     bundle = draw()._repr_mimebundle_()
     assert bundle["text/plain"] == "<Drawing: line (5,), matrix (2, 2)>"
     assert bundle["image/png"].startswith("iVBOR")  # the signature of PNG in base64
+
+
+@styled
+def film(frames: int = 3) -> Film:
+    figure, axes = new_figure(width=2, height=1)
+    heights = np.linspace(0, 1, frames)
+    (line,) = axes.plot([0, 1], [0, 0])
+    axes.set(ylim=(-0.1, 1.1))
+    return Film(figure, {"heights": heights}, frames, lambda k: line.set_ydata(heights[[k, k]]), pause=70)
+
+
+def test_a_film_is_an_animation_of_equal_bytes(tmp_path):
+    made = film()
+    once = made.png()
+    assert once == made.png() == film().png()
+    with Image.open(io.BytesIO(once)) as animation:
+        assert (animation.format, animation.info["loop"]) == ("PNG", 0)
+        assert animation.info["duration"] == 70
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    assert len(frames) == 3
+    assert frames[0].shape == (100, 200, 3)
+    assert all((a != b).any() for a, b in zip(frames, frames[1:] + frames[:1], strict=True))
+    assert frames[0][0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_film_is_kept_with_its_first_frame_and_its_arrays(tmp_path):
+    for stem in ("first", "second"):
+        film().save(tmp_path / stem)
+    for suffix in (".svg", ".png", ".npz"):
+        assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 6
+    with Image.open(tmp_path / "first.png") as animation:
+        assert animation.size == (400, 200)
+    with np.load(tmp_path / "first.npz") as arrays:
+        np.testing.assert_array_equal(arrays["heights"], [0, 0.5, 1])
+
+
+def test_a_notebook_sees_a_film_and_stable_text():
+    bundle = film()._repr_mimebundle_()
+    assert bundle["text/plain"] == "<Film of 3 frames: heights (3,)>"
+    assert bundle["image/png"].startswith("iVBOR")
 
 
 def test_look_does_not_leak():
