@@ -35,6 +35,7 @@ FLOORS = {
     "experiments": 6,
     "plots": 7,
     "explore": 7,
+    "explorables": 7,
 }
 # Neighbours on one floor that know nothing of each other.
 STRANGERS = [{"models", "data"}, {"decompose", "capacity"}, {"conv", "rank1"}]
