@@ -88,7 +88,7 @@ const LOOK = `
 .stdcf button:focus-visible{outline:2px solid ${STYLE.blue};outline-offset:2px}
 .stdcf [role=status]{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media (pointer:coarse){.stdcf label input{height:40px}.stdcf button{min-height:44px}}`;
-const FONT = "system-ui, sans-serif", BELOW = 720; // pixels of width under which the narrow arrangement is drawn
+const FONT = "system-ui, sans-serif", MARGIN = 4, BELOW = 720; // pixels of width under which the narrow arrangement is drawn
 
 /**
  * A canvas with controls below it. `draw(stage)` paints the whole picture in the units of `wide` or `narrow` ([width, height]),
@@ -210,7 +210,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     asked = 0;
     width = el.clientWidth || 640;
     s.narrow = width < BELOW;
-    const [w, h] = s.narrow ? narrow() : wide(), ratio = Math.min(2, window.devicePixelRatio || 1);
+    const [w, h] = (s.narrow ? narrow() : wide()).map((side) => side + 2 * MARGIN), ratio = Math.min(2, window.devicePixelRatio || 1);
     scale = Math.min(s.narrow ? 1.4 : 1, width / w);
     const size = [Math.round(w * scale * ratio), Math.round(h * scale * ratio)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) {
@@ -221,6 +221,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     s.paper = lightness(s.ink) > 0.5 ? "#111" : "#fff";
     g.setTransform(size[0] / w, 0, 0, size[1] / h, 0, 0);
     g.clearRect(0, 0, w, h);
+    g.translate(MARGIN, MARGIN);
     g.lineWidth = 1;
     spots = [];
     draw(s);
@@ -232,7 +233,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     followers.forEach((follow) => follow());
   }
 
-  const at = (e) => { const b = canvas.getBoundingClientRect(); return [(e.clientX - b.left) / scale, (e.clientY - b.top) / scale]; };
+  const at = (e) => { const b = canvas.getBoundingClientRect(); return [(e.clientX - b.left) / scale - MARGIN, (e.clientY - b.top) / scale - MARGIN]; };
   const find = ([x, y]) => spots.findLastIndex((o) => x >= o.x && x < o.x + o.w && y >= o.y && y < o.y + o.h);
   const touchPad = (pad, [x, y]) => { pad.move(Math.max(0, Math.min(0.9999, (x - pad.x) / pad.w)), Math.max(0, Math.min(0.9999, (y - pad.y) / pad.h))); s.ask(); };
   const change = (spot, value) => { spot.set(four(Math.max(-spot.limit, Math.min(spot.limit, value)))); s.ask(); };

@@ -187,7 +187,7 @@ export function mount(el, state, { edited, released } = alone) {
       });
     };
     const d = Math.round(state.direction / (360 / DIRECTIONS)) % DIRECTIONS, back = (d + DIRECTIONS / 2) % DIRECTIONS;
-    const verdict = (i) => `${fixed(curves[i][d])} this way, ${fixed(curves[i][back])} the other`;
+    const verdict = (i) => `${fixed(curves[i][d])} ahead, ${fixed(curves[i][back])} backwards`;
     const blue = s.strong(STYLE.blue), red = s.strong(STYLE.vermillion), percent = `${Math.round(100 * apart.energy)}%`;
     if (!s.narrow) {
       const wide = Math.min(92, (404 - 122 - 8 * (N - 1)) / N), tall = Math.min(92, 316 / M);
@@ -223,11 +223,11 @@ export function mount(el, state, { edited, released } = alone) {
       const low = top + side + 25;
       s.text(`Nearest separable: keeps ${percent} of it`, 0, low, { bold: true, colour: red, size: 14 });
       film(apart.filter, 0, low + 7, side, 4, slice);
-      const below = low + side + 28, R = 70;
+      const below = low + side + 28, R = 66;
       s.text("Answer by direction", 0, below, { bold: true, size: 14 });
       dial(R + 10, below + R + 18, R);
-      const across = 2 * R + 36, eye = 54;
-      ["probe", "joint", "separable"].forEach((name, i) => s.text(name, across + i * (eye + 10), below, { bold: true, size: i === 2 ? 11.5 : 12, colour: [s.ink, blue, red][i] }));
+      const across = 2 * R + 38, eye = 56;
+      ["probe", "joint", "separable"].forEach((name, i) => s.text(name, i === 2 ? 358 : across + i * (eye + 10), below, { bold: true, size: 12, align: i === 2 ? "right" : "left", colour: [s.ink, blue, red][i] }));
       watch(across, below + 8, eye, 10);
       trace(across, below + eye + 16, 3 * eye + 20, 44);
       s.text(verdict(0), across, below + eye + 78, { colour: blue, bold: true, size: 12 });
@@ -236,7 +236,8 @@ export function mount(el, state, { edited, released } = alone) {
   }
   const view = stage(el, {
     label: "A filter in your hands. Arrows choose a tap, a pixel or a coefficient, plus and minus change it, zero clears it, space stops the probe.",
-    wide: () => [940, 490], narrow: () => [358, 708], draw, released,
+    wide: () => [940, 470],
+    narrow: () => [358, 442 + state.psi.length * (7 + Math.min(66, 218 / state.psi.length))], draw, released,
     tick() { frame += 1; },
   });
   meet(); compute();

@@ -158,13 +158,13 @@ export function mount(el, state, { edited, released } = alone) {
       [[flat.values, X[0]], [sum, X[1]], [rest, X[2]]].forEach(([values, x], k) => s.text(fixed(values[i]), x + wide / 2, low + 22, { align: "center", bold: true, size: 15 }));
       s.text("=", X[0] + wide + 18, low + 22, { align: "center", size: 15 });
       s.text("+", X[2] - 20, low + 22, { align: "center", size: 15 });
-      s.text("Singular values: in colour those kept", 716, 50, { bold: true });
-      s.text(`relative error ${fixed(Math.sqrt(Math.max(0, 1 - share)))}`, 716, 70);
+      s.text("Singular values", 716, 50, { bold: true });
+      s.text(`in colour: kept. Error ${fixed(Math.sqrt(Math.max(0, 1 - share)))}`, 716, 70);
       bars(716, 90, 224, low - 90);
       s.text("drag here, too", 828, low + 18, { align: "center", faint: true, size: 12 });
       s.text(`m·n is a sum of ${count} outer product${count > 1 ? "s" : ""}, one a middle channel:`, 0, low + 60, { bold: true, size: 15 });
-      const pitch = Math.min(104, 940 / count), tw = Math.min(8, (pitch - 22) / columns), th = Math.min(7, 105 / rows);
-      for (let k = 0; k < count; k++) { term(k, k * 104.5, low + 74, tw, th, 8); if (k) s.text("+", k * 104.5 - 7, low + 90 + (th * rows) / 2, { align: "center" }); }
+      const pitch = Math.min(190, 940 / count), tw = Math.min(14, (pitch - 27) / columns), th = Math.min(8.4, 126 / rows);
+      for (let k = 0; k < count; k++) { term(k, k * pitch, low + 74, tw, th, 8); if (k) s.text("+", k * pitch - 8, low + 90 + (th * rows) / 2, { align: "center" }); }
     } else {
       const w = Math.min(11, 99 / columns), h = Math.min(11, 165 / rows), top = 84, X = [4, 128, 254], wide = w * columns, low = top + h * rows;
       s.text(headline, 0, 18, { bold: true, size: 18 });
@@ -193,7 +193,7 @@ export function mount(el, state, { edited, released } = alone) {
   const choose = () => view.choose((spot) => spot.row === here[0] && spot.column === here[1]);
   const view = stage(el, {
     label: "Rank, made visible. Arrows choose a coefficient, plus and minus change it, zero clears it.",
-    wide: () => [940, 575], narrow: () => [358, 84 + Math.min(165, 11 * flat.rows) + 150 + 104 * Math.ceil(Math.min(9, flat.columns, flat.rows) / 5)], draw, released,
+    wide: () => [940, 600], narrow: () => [358, 84 + Math.min(165, 11 * flat.rows) + 150 + 104 * Math.ceil(Math.min(9, flat.columns, flat.rows) / 5)], draw, released,
     chosen(spot) { here = [spot.row, spot.column]; view.say(sentence()); },
   });
   compute();

@@ -87,7 +87,7 @@ export function mount(el, state, { edited, released } = alone) {
       const wide = N * cell;
       [[now.answers, most.answer], [state.alpha.flat(), most.alpha], [now.terms, most.answer * most.alpha]].forEach(([values, limit], k) => {
         const x0 = left + head + k * (wide + gap);
-        s.text(titles[k], x0, top - head - 6, { bold: true, size: s.narrow ? 12 : 13, colour: k === 1 ? s.strong(STYLE.alpha) : s.ink });
+        s.text(titles[k], x0, top - head - 6, { size: s.narrow ? 12 : 13, bold: k === 1, colour: k === 1 ? s.strong(STYLE.alpha) : s.ink });
         s.table(values, M, N, x0, top, cell, high, { limit, size: s.narrow ? 11 : 12 });
         if (k === 1) s.box(x0 - 1, top - 1, wide + 2, M * high + 2, STYLE.alpha, 2.5);
         for (let n = 0; n < N; n++) {
@@ -185,7 +185,7 @@ export function mount(el, state, { edited, released } = alone) {
 
   const view = stage(el, {
     label: "One voxel, two sums. Arrows move the voxel, page up and page down the frame, space plays the clip.",
-    wide: () => [940, 690], narrow: () => [358, 720], draw, released,
+    wide: () => [940, 690], narrow: () => [358, 822], draw, released,
     tick: () => go("t", (state.t + 1) % whole.t1, whole.t1),
     key(name, arrow) {
       const frame = { PageUp: 1, PageDown: -1 }[name];
