@@ -81,7 +81,7 @@ const LOOK = `
 .stdcf .controls{display:flex;flex-wrap:wrap;gap:4px 20px;align-items:center;margin:8px auto 4px;max-width:900px}
 .stdcf label{display:grid;grid-template-columns:1fr auto;flex:1 1 240px;gap:0 8px;max-width:100%}
 .stdcf label input{grid-column:1/3;width:100%;height:28px;margin:0;accent-color:${STYLE.blue};touch-action:pan-y}
-.stdcf output{font-variant-numeric:tabular-nums}
+.stdcf label span+span{font-variant-numeric:tabular-nums}
 .stdcf button{font:inherit;color:inherit;background:transparent;border:1px solid color-mix(in srgb,currentColor 45%,transparent);
   border-radius:18px;min-height:36px;min-width:44px;padding:2px 14px;cursor:pointer}
 .stdcf button:hover{background:color-mix(in srgb,currentColor 10%,transparent)}
@@ -153,7 +153,8 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
       }
     },
     slider({ label: name, min, max, step = 1, get, set, show = (value) => value }) {
-      const row = document.createElement("label"), title = document.createElement("span"), shown = document.createElement("output");
+      const row = document.createElement("label"), title = document.createElement("span"), shown = document.createElement("span");
+      shown.ariaHidden = "true"; // as the slider says it itself
       const input = document.createElement("input");
       Object.assign(input, { type: "range", min, max, step });
       row.append(title, shown, input);

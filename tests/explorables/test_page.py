@@ -29,6 +29,15 @@ PLACE = """which => {
 }"""
 
 
+def until(tab, condition):
+    """Wait for a condition in the page, which allows no `eval` and so no `wait_for_function`."""
+    for _ in range(200):
+        if tab.evaluate(condition):
+            return
+        tab.wait_for_timeout(50)
+    pytest.fail(f"this never came true: {condition}")
+
+
 @pytest.fixture(params=["light", "dark"])
 def scheme(request):
     return request.param
@@ -49,11 +58,11 @@ def opened(browser, make, size, scheme):
         contexts.append(context)
         tab = context.new_page()
         tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda message: faults.append(message.text))
+        tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         tab.on("request", lambda request: faults.append(request.url))
         view = make[name]()
-        tab.set_content(page(name, view.state, view.title).replace("\nmount(here", "\nwindow.view = mount(here"))
-        tab.wait_for_function("window.view")
+        tab.set_content(page(name, view.state, view.title).replace("\nmount(here", "\nwindow.arithmetic = arithmetic; window.view = mount(here"))
+        until(tab, "Boolean(window.view)")
         return tab
 
     yield opening
@@ -74,7 +83,8 @@ def test_it_fits_the_page_and_follows_its_theme(opened, name, size, scheme, tmp_
     assert (paper, ink) == (("#fff", "rgb(0, 0, 0)") if scheme == "light" else ("#111", "rgb(255, 255, 255)"))
     before = tab.evaluate(SHOWN)
     tab.emulate_media(color_scheme="dark" if scheme == "light" else "light")
-    assert tab.evaluate(SHOWN) != before  # also while it is open
+    until(tab, f"view.stage.paper !== '{paper}'")  # also while it is open
+    assert tab.evaluate(SHOWN) != before
     for control in tab.locator("button, input").all():
         assert control.bounding_box()["height"] >= (40 if size == "phone" else 28)
     tab.screenshot(path=tmp_path / f"{name}-{size}-{scheme}.png", full_page=True)
@@ -130,7 +140,7 @@ def test_play_moves_the_clip_only_when_asked_where_motion_is_reduced(opened):
     tab = opened("voxel")
     frame = tab.evaluate(STATE)["t"]
     tab.get_by_role("button", name="Play the clip").click()
-    tab.wait_for_function(f"window.view.state().t !== {frame}")
+    until(tab, f"view.state().t !== {frame}")
     tab.get_by_role("button", name="Pause").click()
     assert not tab.evaluate("window.view.stage.playing")
 
@@ -172,7 +182,7 @@ def test_filter_buttons_and_sliders(opened):
     assert tab.evaluate(STATE)["probe"] == "bar"
     for name, value in {"speed": "2", "wavelength": "6", "slow motion": "2", "temporal dilation": "3"}.items():
         before = tab.evaluate(SHOWN)
-        tab.get_by_label(name).fill(value)
+        tab.get_by_role("slider", name=name).fill(value)
         assert name == "wavelength" or tab.evaluate(SHOWN) != before
     tab.get_by_role("button", name="Start again").click()
     assert tab.evaluate(STATE) == first
@@ -196,9 +206,9 @@ def test_rank_by_pointer_touch_and_keys(opened, size):
     tab.keyboard.press("+")
     assert value_at(tab, ("alpha", 1, 0, 1, 1)) > first[1][0][1][1]
     before = tab.evaluate(SHOWN)
-    tab.get_by_label("gauge").fill("0.8")
+    tab.get_by_role("slider", name="gauge").fill("0.8")
     assert tab.evaluate(SHOWN) != before
-    tab.get_by_label("C″").fill("3")
+    tab.get_by_role("slider", name="C″").fill("3")
     assert tab.evaluate(STATE)["middle"] == 3
     tab.get_by_role("button", name="Make α what m·n is").click()
     assert tab.evaluate("arithmetic.factors(arithmetic.unfold(view.state().alpha)).strengths[3]") < 1e-3
@@ -223,7 +233,7 @@ def test_a_frame_in_a_page_takes_its_height_and_its_theme(browser, make, name, s
         tab.set_content(f'<body style="color:{color}">{frame.replace("loading=", "data-loading=")}</body>')
         inside = tab.frame_locator("iframe")
         inside.locator("canvas").wait_for()
-        tab.wait_for_function("document.querySelector('iframe').offsetHeight !== 700")
+        until(tab, "document.querySelector('iframe').offsetHeight !== 700")
         fits = "e => { const root = e.ownerDocument.documentElement; return root.scrollHeight <= innerHeight + 1 }"
         assert inside.locator("canvas").evaluate(fits.replace("innerHeight", "e.ownerDocument.defaultView.innerHeight"))
         assert inside.locator("html").get_attribute("class") == scheme
