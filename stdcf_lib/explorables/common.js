@@ -111,7 +111,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
   root.append(look, canvas, controls, status);
   el.replaceChildren(root);
 
-  let asked = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, cellControl = null;
+  let asked = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, cellControl = null, wish = null;
   const followers = [];
   const s = {
     g, canvas, narrow: false, ink: "#000", spots: () => spots, held: () => held,
@@ -159,11 +159,13 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
       Object.assign(input, { type: "range", min, max, step });
       row.append(title, shown, input);
       controls.append(row);
+      const write = (node, text) => { if (node.textContent !== text) node.textContent = text; }; // a needless write costs a layout
       const follow = () => {
-        title.textContent = typeof name === "function" ? name() : name;
+        write(title, typeof name === "function" ? name() : name);
         if (+input.value !== get()) input.value = get();
-        shown.textContent = show(get());
-        input.setAttribute("aria-valuetext", shown.textContent);
+        const text = String(show(get()));
+        if (shown.textContent !== text) input.setAttribute("aria-valuetext", text);
+        write(shown, text);
       };
       // A drag holds the view as a drag on the picture does.
       input.addEventListener("pointerdown", () => { held = { control: true }; });
@@ -186,12 +188,12 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     /** A slider for the cell that was chosen last: a finger is wider than a pixel. */
     cellSlider(limit) {
       cellControl = s.slider({
-        label: () => { const most = limit(); Object.assign(cellControl.input, { min: -most, max: most }); return cell().name; }, min: -1, max: 1, step: 0.01, show: (value) => fixed(value),
+        label: () => { const most = String(limit()); if (cellControl.input.max !== most) Object.assign(cellControl.input, { min: `-${most}`, max: most }); return cell().name; }, min: -1, max: 1, step: 0.01, show: (value) => fixed(value),
         get: () => cell().get(), set: (value) => cell().set(four(value)),
       });
     },
     cell: () => cell(),
-    choose(test) { const i = spots.findIndex((spot) => spot.get && test(spot)); if (i >= 0) chosen = i; },
+    choose(test) { wish = test; s.ask(); },
     get playing() { return timer !== 0; },
     play(on) {
       clearInterval(timer);
@@ -209,6 +211,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
 
   function paint() {
     asked = 0;
+    if (!root.isConnected) return; // in JupyterLab it comes into the page later, and the ResizeObserver tells
     width = el.clientWidth || 640;
     s.narrow = width < BELOW;
     const [w, h] = (s.narrow ? narrow() : wide()).map((side) => side + 2 * MARGIN), ratio = Math.min(2, window.devicePixelRatio || 1);
@@ -226,6 +229,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     g.lineWidth = 1;
     spots = [];
     draw(s);
+    if (wish) { chosen = Math.max(0, spots.findIndex((spot) => spot.get && wish(spot))); wish = null; }
     const focus = spots[chosen];
     if (focus?.get && (held?.spot === chosen || root.getRootNode().activeElement === canvas || cellControl?.input.matches(":focus"))) {
       s.box(focus.x - 1, focus.y - 1, focus.w + 2, focus.h + 2, s.paper, 5);
