@@ -1,4 +1,4 @@
-"""From pointer to picture: `python -m benchmarks.explorables` drags in each explorable, in headless Chromium, and keeps the medians.
+"""From pointer to picture: `python -m benchmarks.explorables` drags in each explorable in Chromium, and keeps the medians.
 
 At 1100 pixels by mouse, and at 390 by finger on a processor slowed down four times. A wait begins with the time stamp of the
 pointer's event and ends after the frame that shows its picture was handed over for painting. It includes the wait for the

@@ -1,8 +1,8 @@
 """What the explorables have in common: one ES module each that draws in the page, and three places to be read.
 
-In a running notebook an explorable is a widget that is tied to Python objects (anywidget). The notebook file keeps a PNG and the
-explorable's state, no script; from the state `bring_to_life` and `page` make a page that runs alone, without a kernel or a
-network. Whatever runs no scripts shows the PNG.
+In a running notebook an explorable is a widget that is tied to Python objects (anywidget). The notebook file keeps a PNG and
+the explorable's state, no script; from the state `bring_to_life` and `page` make a page that runs alone, without a kernel or
+a network. Whatever runs no scripts shows the PNG.
 """
 
 import json
@@ -30,7 +30,7 @@ COLOURS = {
     "signed": [to_hex(style.SIGNED(place)) for place in np.linspace(0, 1, 33)],
     "blue": style.BLUE,
     "vermillion": style.VERMILLION,
-    "psi": style.GREEN,  # the colours of the three symbols
+    "psi": style.GREEN,  # of the three symbols
     "phi": style.ORANGE,
     "alpha": style.PURPLE,
 }
@@ -38,7 +38,8 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>TITL
 <meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
 <style>:root{color-scheme:light dark}:root.light{color-scheme:light}:root.dark{color-scheme:dark}
-body{margin:0;padding:4px;background:transparent;color:CanvasText}</style></head><body><div id="here"></div><script type="module">
+body{margin:0;padding:4px;background:transparent;color:CanvasText}</style></head><body><div id="here"></div>
+<script type="module">
 MODULE
 const here = document.getElementById("here"), frame = window.frameElement;
 if (frame) { // as light or dark as the page around it, and as tall as it needs to be
@@ -95,7 +96,7 @@ class Explorable(anywidget.AnyWidget):
         self._tied: dict[str, Any] = {}
 
     def tie(self, **arrays: Any) -> None:
-        """Let traits and tensors of a layer, each with the trait's shape and given as a function that returns it, follow each other."""
+        """Let traits follow tensors of a layer and the other way round. Each tensor is given as a function that returns it."""
         self._tied = arrays
         self.observe(self._write, names=list(arrays))
         if shell := get_ipython():
@@ -146,7 +147,7 @@ class Explorable(anywidget.AnyWidget):
 
 
 def bring_to_life(notebook: Any, resources: Any = None) -> tuple[Any, Any]:
-    """Give every explorable stored in a notebook its page, as an `<iframe srcdoc>` in `text/html`. Changes the notebook in place.
+    """Give every explorable that a notebook stores its page, as an `<iframe srcdoc>` in `text/html`, in place.
 
     It is an nbconvert preprocessor as it stands:
     `jupyter nbconvert --to html --HTMLExporter.preprocessors=stdcf_lib.explorables.bring_to_life NOTEBOOK`.

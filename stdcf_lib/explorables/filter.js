@@ -190,7 +190,7 @@ export function mount(el, state, { edited, released } = alone) {
     const verdict = (i) => `${fixed(curves[i][d])} ahead, ${fixed(curves[i][back])} backwards`;
     const blue = s.strong(STYLE.blue), red = s.strong(STYLE.vermillion), percent = `${Math.round(100 * apart.energy)}%`;
     if (!s.narrow) {
-      const wide = Math.min(92, (404 - 122 - 8 * (N - 1)) / N), tall = Math.min(92, 316 / M);
+      const wide = Math.min(92, (404 - 122 - 8 * (N - 1)) / N), tall = Math.min(92, 340 / M - 8);
       s.text("Drag any tap, pixel or coefficient", 0, 16, { bold: true, size: 15 });
       parts(22, 46, 86, wide, tall, 8, 70);
       s.text("α", 22 + 86 + 14 - 6, 46 + 74, { align: "right", bold: true, colour: s.strong(STYLE.alpha), size: 16 });

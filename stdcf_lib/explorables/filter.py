@@ -18,8 +18,8 @@ PROBES = ("grating", "bar")
 class Filter(Explorable):
     """Atoms and coefficients of one filter to drag, and at once the filter, the nearest separable one, and what both answer.
 
-    Drag a pixel of ψ, a tap of φ or a cell of α; or choose one with the arrows and change it with + and −. The layer changes with
-    it, and the page follows the layer after every notebook cell.
+    Drag a pixel of ψ, a tap of φ or a cell of α; or choose one with the arrows and change it with + and −. The layer
+    changes with it, and the page follows the layer after every notebook cell.
 
     Args:
         layer: its filter from channel `input` to channel `output` is held.
@@ -80,6 +80,7 @@ class Filter(Explorable):
 
     def drawing(self) -> Drawing:
         """The filter and the nearest separable one as a still figure, at the speed that the filter sees."""
-        parts = [torch.tensor(part, dtype=torch.float64) for part in (self.psi, self.phi, self.alpha)]
+        psi, phi, alpha = (torch.tensor(part, dtype=torch.float64) for part in (self.psi, self.phi, self.alpha))
         # Dilation times speed is what counts, and a film shown slower is a slower film.
-        return joint_convolution.direction_selectivity(*parts, self.dilation * self.speed / self.tempo)
+        speed = self.dilation * self.speed / self.tempo
+        return joint_convolution.direction_selectivity(psi, phi, alpha, speed, self.wavelength)

@@ -49,9 +49,8 @@ class Voxel(Explorable):
             given = tuple(clip.shape) if isinstance(clip, Tensor) else type(clip).__name__
             raise ValueError(f"clip is {given}; give a tensor (1, 1, T, H, W)")
         sizes = dict(zip("tyx", zip(clip.shape[2:], layer.kernel_size, strict=True), strict=True))
-        for axis, (size, taps) in sizes.items():
-            if size < taps:
-                raise ValueError(f"clip of shape {tuple(clip.shape)} is smaller than the filter, {layer.kernel_size}")
+        if any(size < taps for size, taps in sizes.values()):
+            raise ValueError(f"clip of shape {tuple(clip.shape)} is smaller than the filter, {layer.kernel_size}")
         at: dict[str, Any] = {"t": t, "y": y, "x": x}
         at = {axis: whole(axis, at[axis], 0, size - taps) for axis, (size, taps) in sizes.items()}
         super().__init__(clip=rounded(clip[0, 0]), **{name: rounded(part()) for name, part in parts.items()}, **at)
@@ -63,5 +62,5 @@ class Voxel(Explorable):
 
     def drawing(self) -> Drawing:
         """The voxel and its products as a still figure."""
-        parts = [torch.tensor(part) for part in (self.psi, self.phi, self.alpha)]
-        return joint_convolution.voxel(torch.tensor(self.clip)[None, None], *parts, self.t, self.y, self.x)
+        psi, phi, alpha = (torch.tensor(part) for part in (self.psi, self.phi, self.alpha))
+        return joint_convolution.voxel(torch.tensor(self.clip)[None, None], psi, phi, alpha, self.t, self.y, self.x)

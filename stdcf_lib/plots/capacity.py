@@ -75,7 +75,7 @@ def outer_products(alpha: np.ndarray, middle: int) -> Drawing:
     The outer products are those of the nearest rank-1 layer; each has its m to the left and its n above.
     """
     whole, nearest = capacity.matricize(alpha), capacity.nearest_rank1(alpha, middle)
-    tall, wide = nearest.m.reshape(len(nearest.m), -1), nearest.n.swapaxes(0, 1).reshape(len(nearest.m), -1)
+    tall, wide = (np.asarray(factor).reshape(len(nearest.m), -1) for factor in (nearest.m, nearest.n.swapaxes(0, 1)))
     terms = np.einsum("kr, kc -> krc", tall, wide)
     rest, limit = whole - terms.sum(0), float(np.abs(whole).max()) or 1.0
     rows, columns = whole.shape

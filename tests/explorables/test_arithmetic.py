@@ -62,7 +62,7 @@ def test_voxel(load, seed):
     t, y, x = (int(rng.integers(size)) for size in wanted.shape)
     state = {"clip": clip[0, 0].tolist(), **lists(parts), "t": t, "y": y, "x": x}
     got = compute("voxel", state)
-    arrays = plots.voxel(clip, *parts.values(), t, y, x).arrays
+    arrays = plots.voxel(clip, parts["psi"], parts["phi"], parts["alpha"], t, y, x).arrays
     for ours, theirs in {"patch": "patch", "filter": "filter", "products": "products", "answers": "answers"}.items():
         np.testing.assert_allclose(got[ours], arrays[theirs].ravel(), **CLOSE)
     np.testing.assert_allclose(got["terms"], arrays["terms"].ravel(), **CLOSE)
@@ -129,7 +129,7 @@ def test_outer_products_are_the_nearest_rank1_layer(load, shape):
     np.testing.assert_allclose(got["strengths"], strengths, **CLOSE)
     for middle in range(1, len(strengths) + 1):
         m, n = np.array(got["m"][:middle]), np.array(got["n"][:middle])
-        nearest = capacity.matricize(capacity.nearest_rank1(alpha, middle).alpha)
+        nearest = capacity.matricize(np.asarray(capacity.nearest_rank1(alpha, middle).alpha))
         np.testing.assert_allclose(m.T @ n, nearest, **CLOSE)
         moved = compute("gauged", m.tolist(), n.tolist(), 0.7)
         assert np.abs(np.array(moved["m"]) - m).max() > 0.01  # the gauge moves the factors,

@@ -4,6 +4,7 @@ import html
 from typing import Any
 
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from stdcf_lib.explorables.base import bring_to_life, page
 
@@ -15,8 +16,9 @@ SIZES: dict[str, Any] = {
 # A digest of the canvas, after the frame that is due.
 SHOWN = """async () => {
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-    const canvas = document.querySelector('canvas'), data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-    let hash = 0; for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i] + 7 * data[i + 1] + 13 * data[i + 2]) | 0;
+    const canvas = document.querySelector('canvas'), all = [0, 0, canvas.width, canvas.height];
+    let hash = 0;
+    for (const value of canvas.getContext('2d').getImageData(...all).data) hash = (hash * 31 + value) | 0;
     return hash;
 }"""
 STATE = "() => window.view.state()"
@@ -25,7 +27,8 @@ PLACE = """which => {
     const stage = window.view.stage, spots = stage.spots(), canvas = stage.canvas.getBoundingClientRect();
     const spot = typeof which === 'string' ? spots.find(s => s.name === which) : spots.filter(s => s.move)[which];
     const scale = canvas.width / ((stage.narrow ? 358 : 940) + 8);
-    return {x: canvas.left + (4 + spot.x + spot.w / 2) * scale, y: canvas.top + (4 + spot.y + spot.h / 2) * scale, w: spot.w * scale};
+    const [x, y] = [4 + spot.x + spot.w / 2, 4 + spot.y + spot.h / 2];
+    return {x: canvas.left + x * scale, y: canvas.top + y * scale, w: spot.w * scale};
 }"""
 
 
@@ -61,7 +64,8 @@ def opened(browser, make, size, scheme):
         tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         tab.on("request", lambda request: faults.append(request.url))
         view = make[name]()
-        tab.set_content(page(name, view.state, view.title).replace("\nmount(here", "\nwindow.arithmetic = arithmetic; window.view = mount(here"))
+        source = page(name, view.state, view.title)
+        tab.set_content(source.replace("\nmount(here", "\nObject.assign(window, { arithmetic });\nwindow.view = mount(here"))
         until(tab, "Boolean(window.view)")
         return tab
 
@@ -220,8 +224,6 @@ def test_rank_by_pointer_touch_and_keys(opened, size):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_frame_in_a_page_takes_its_height_and_its_theme(browser, make, name, size, scheme):
-    from nbformat.v4 import new_code_cell, new_notebook, new_output
-
     data = make[name]()._repr_mimebundle_()[0]
     notebook, _ = bring_to_life(new_notebook(cells=[new_code_cell(outputs=[new_output("display_data", data=data)])]))
     frame = notebook.cells[0].outputs[0].data["text/html"]

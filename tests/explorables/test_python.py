@@ -1,6 +1,7 @@
 """The explorables as Python objects: the state, the tie to a layer, what a notebook stores, and what is made of it."""
 
 import json
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -13,6 +14,7 @@ from stdcf_lib import STDCFConv3d, explorables
 from stdcf_lib.data.probes import moving_bar
 from stdcf_lib.explorables.base import MIME, WIDGET
 
+plain: Any = torch.nn.Conv3d(1, 1, 3)
 NAMES = ["voxel", "filter", "rank"]
 
 
@@ -34,12 +36,20 @@ def test_a_notebook_stores_the_same_bytes_each_time_and_no_script(make, name):
     assert "-0.0," not in numbers
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_another_state_gives_another_picture(make, name):
+@pytest.mark.parametrize(
+    ("name", "trait", "value"),
+    [
+        ("voxel", "x", 1),
+        ("filter", "speed", 2.0),
+        ("filter", "wavelength", 6.0),
+        ("filter", "dilation", 2),
+        ("rank", "middle", 1),
+    ],
+)
+def test_another_state_gives_another_picture(make, name, trait, value):
     view = make[name]()
     before = bundle(view)["image/png"]
-    change = {"voxel": {"x": 1}, "filter": {"speed": 2.0}, "rank": {"middle": 1}}[name]
-    view.set_trait(*change.popitem())
+    view.set_trait(trait, value)
     assert bundle(view)["image/png"] != before
 
 
@@ -81,7 +91,7 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        (lambda layer: explorables.Filter(torch.nn.Conv3d(1, 1, 3)), TypeError, "layer is Conv3d; give an STDCFConv3d"),
+        (lambda layer: explorables.Filter(plain), TypeError, "layer is Conv3d; give an STDCFConv3d"),
         (lambda layer: explorables.Filter(layer, output=2), ValueError, "output=2"),
         (lambda layer: explorables.Filter(layer, speed=9), ValueError, "speed=9"),
         (lambda layer: explorables.Filter(layer, direction=7), ValueError, "direction=7"),
