@@ -111,7 +111,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
   root.append(look, canvas, controls, status);
   el.replaceChildren(root);
 
-  let asked = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, cellControl = null, wish = null;
+  let asked = 0, spent = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, cellControl = null, wish = null;
   const followers = [];
   const s = {
     g, canvas, narrow: false, ink: "#000", spots: () => spots, held: () => held,
@@ -214,7 +214,9 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     if (!root.isConnected) return; // in JupyterLab it comes into the page later, and the ResizeObserver tells
     width = el.clientWidth || 640;
     s.narrow = width < BELOW;
-    const [w, h] = (s.narrow ? narrow() : wide()).map((side) => side + 2 * MARGIN), ratio = Math.min(2, window.devicePixelRatio || 1);
+    const [w, h] = (s.narrow ? narrow() : wide()).map((side) => side + 2 * MARGIN), began = performance.now();
+    // Where a picture takes long, it is drawn coarser while it is held, and sharp again on release.
+    const ratio = Math.min(held && spent > 6 ? 1 : 2, window.devicePixelRatio || 1);
     scale = Math.min(s.narrow ? 1.4 : 1, width / w);
     const size = [Math.round(w * scale * ratio), Math.round(h * scale * ratio)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) {
@@ -236,6 +238,7 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
       s.box(focus.x - 1, focus.y - 1, focus.w + 2, focus.h + 2, s.ink, 2);
     }
     followers.forEach((follow) => follow());
+    spent = 0.7 * spent + 0.3 * (performance.now() - began);
   }
 
   const at = (e) => { const b = canvas.getBoundingClientRect(); return [(e.clientX - b.left) / scale - MARGIN, (e.clientY - b.top) / scale - MARGIN]; };

@@ -182,8 +182,8 @@ export function mount(el, state, { edited, released } = alone) {
       s.text("Singular values: in colour those kept", 0, low + 46, { bold: true });
       bars(0, low + 54, 358, 60);
       s.text(`m·n, a table for each middle channel:`, 0, low + 140, { bold: true });
-      const tw = Math.min(6, 54 / columns), th = Math.min(4.6, 69 / rows);
-      for (let k = 0; k < count; k++) term(k, (k % 5) * 72, low + 150 + Math.floor(k / 5) * 104, tw, th, 6);
+      const each = Math.min(5, count), pitch = 358 / each, tw = Math.min(10, (pitch - 17) / columns), th = Math.min(4.6, 69 / rows);
+      for (let k = 0; k < count; k++) term(k, (k % each) * pitch, low + 150 + Math.floor(k / each) * 104, tw, th, 6);
     }
   }
   const sentence = () => {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from stdcf_lib import STDCFConv3d, atoms, explorables, explore
+from stdcf_lib import STDCFConv3d, atoms, explore
 from stdcf_lib.data.probes import moving_bar
 from stdcf_lib.plots import actions, capacity, itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import Drawing
@@ -19,11 +19,12 @@ def at_rest(make: Callable[[], explore.Panel]) -> Drawing:
 
 
 def output_voxel() -> Drawing:
-    """The explorable of notebook 02, as it begins."""
+    """The voxel that notebook 02 begins with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layer = STDCFConv3d(1, 4, kernel_size=3)
-    return explorables.Voxel(layer, moving_bar(frames=8, size=12, length=7), t=2, y=4, x=4).drawing()
+    clip = moving_bar(frames=8, size=12, length=7)
+    return joint_convolution.voxel(clip, layer.psi, layer.phi, layer.alpha[0, 0], t=2, y=4, x=4)
 
 
 def direction_selectivity() -> Drawing:
