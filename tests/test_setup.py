@@ -37,6 +37,7 @@ FLOORS = {
     "plots": 7,
     "explore": 7,
     "exercises": 7,
+    "explorables": 7,
 }
 # Neighbours on one floor that know nothing of each other.
 STRANGERS = [{"models", "data"}, {"decompose", "capacity"}, {"conv", "rank1"}]

@@ -69,6 +69,34 @@ def alpha_matrix(C: int = 3, K_u: int = 5, K_t: int = 3, middle: int = 3, seed: 
 
 
 @styled
+def outer_products(alpha: np.ndarray, middle: int) -> Drawing:
+    """Draw α (C_out, C_in, K_u, K_t), unfolded, as the sum of `middle` outer products and of what they leave out [ours].
+
+    The outer products are those of the nearest rank-1 layer; each has its m to the left and its n above.
+    """
+    whole, nearest = capacity.matricize(alpha), capacity.nearest_rank1(alpha, middle)
+    tall, wide = (np.asarray(factor).reshape(len(nearest.m), -1) for factor in (nearest.m, nearest.n.swapaxes(0, 1)))
+    terms = np.einsum("kr, kc -> krc", tall, wide)
+    rest, limit = whole - terms.sum(0), float(np.abs(whole).max()) or 1.0
+    rows, columns = whole.shape
+    gap = 0.35 * columns
+    figure, axes = new_figure(width=9.6, height=1.0 + 9.6 * (rows + 5) / ((len(terms) + 2) * (columns + gap) + columns))
+    for place, matrix in enumerate((whole, *terms, rest)):
+        left = place * (columns + gap)
+        show_signed(axes, matrix, limit).set_extent((left, left + columns, rows, 0))
+        if 0 < place <= len(terms):
+            show_signed(axes, tall[place - 1][:, None]).set_extent((left - 1.4, left - 0.4, rows, 0))
+            show_signed(axes, wide[place - 1][None]).set_extent((left, left + columns, -0.4, -1.4))
+        names = [r"$\alpha$", *(f"$m_{{{k}}}\\,n_{{{k}}}$" for k in range(1, len(terms) + 1)), "left out"]
+        axes.text(left + columns / 2, -2.2, names[place], ha="center")
+        if place:
+            axes.text(left - gap / 2 - 0.7, rows / 2, "=" if place == 1 else "+", ha="center", va="center")
+    axes.set(xlim=(-0.5, (len(terms) + 2) * (columns + gap)), ylim=(rows + 0.5, -4.5), aspect="equal", frame_on=False)
+    axes.set_title(f"$C''={middle}$: one outer product a middle channel keeps {1 - nearest.error**2:.0%} of $\\alpha$")
+    return Drawing(figure, {"alpha": whole, "terms": terms, "left_out": rest})
+
+
+@styled
 def counts(C: int = 4, K_u: int = 5, K_t: int = 3) -> Drawing:
     """Draw the free coefficients, a rank-1 layer's parameters and its dimension against C, K_t and C''."""
     sweeps = {

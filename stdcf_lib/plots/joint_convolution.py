@@ -239,7 +239,7 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
 
 @styled
 @torch.no_grad()
-def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float = 1.0) -> Drawing:
+def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float = 1.0, wavelength: float = 8.0) -> Drawing:
     """Draw a filter above the nearest separable one: α, film strip, x-t slice, and answers to gratings of every direction."""
     w = torch.einsum("mn,mhw,nt->thw", alpha, psi, phi)
     fit = joint_decomposition(w[None, None], 1, 1)
@@ -249,7 +249,7 @@ def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float 
     alphas = alpha, coordinates[0].T @ separable.flatten(1).T @ coordinates[1]
     directions = np.arange(0, 360, 5)
     pair = torch.stack([w, separable])[:, None]
-    answers = np.stack([response_amplitude(pair, speed, angle) for angle in directions.tolist()])
+    answers = np.stack([response_amplitude(pair, speed, angle, wavelength) for angle in directions.tolist()])
 
     figure = Figure(figsize=(9.6, 4.4))
     layout: list[Any] = [[f"alpha {row}", f"film {row}", f"slice {row}", "polar"] for row in (0, 1)]

@@ -160,3 +160,61 @@ def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_pa
     outside = page.locator(".jp-OutputArea").locator("[role=slider], select, input[type=checkbox]").count() - reached
     assert outside == 0, "a control moves nothing that this test can see: put it into a Panel"
     page.screenshot(path=tmp_path / f"{path.stem}.png")
+
+
+LIVE = """
+import ipywidgets
+import torch
+
+from stdcf_lib import STDCFConv3d, explorables
+
+torch.manual_seed(0)
+layer = STDCFConv3d(1, 1, 3)
+view, kernel, button = explorables.Filter(layer), ipywidgets.Label(), ipywidgets.Button(description="from Python")
+
+
+def tell(change=None):
+    kernel.value = f"in the kernel: {layer.alpha[0, 0, 0, 0].item():.4f}"
+
+
+def press(_):
+    with torch.no_grad():
+        layer.alpha[0, 0, 0, 0] = -1.25
+    view.refresh()
+
+
+view.observe(tell, "alpha")
+button.on_click(press)
+tell()
+display(kernel, button, view)
+"""
+
+
+def test_an_explorable_and_its_layer_move_each_other(page, lab, tmp_path):
+    cell = nbformat.v4.new_code_cell(LIVE)
+    path = tmp_path / "live.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    run_all(page, lab, path)
+    canvas, cell_slider = page.locator(".stdcf canvas"), page.locator(".stdcf input").first
+    in_kernel = page.locator(".widget-label", has_text="in the kernel:")
+    expect(cell_slider).to_be_visible()
+    expect(page.locator(".stdcf label").first).to_contain_text("α₁₁")
+    canvas.scroll_into_view_if_needed()
+    before = in_kernel.inner_text()
+    box = canvas.bounding_box()
+    assert box
+    x, y = box["x"] + 0.17 * box["width"], box["y"] + 0.35 * box["height"]  # the cell α₁₁
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=5)
+    page.mouse.up()
+    expect(in_kernel).not_to_have_text(before, timeout=MINUTE)
+    shown = float(cell_slider.input_value())
+    expect(in_kernel).to_contain_text(f"{shown:.1f}"[:-1])
+    canvas.focus()  # and by keys, which Lab must not take for its own
+    after_drag = in_kernel.inner_text()
+    page.keyboard.press("+")
+    expect(in_kernel).not_to_have_text(after_drag, timeout=MINUTE)
+    page.get_by_role("button", name="from Python").click()
+    expect(cell_slider).to_have_value("-1.25", timeout=MINUTE)
+    page.screenshot(path=tmp_path / "live.png")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib import capacity, explore
+from stdcf_lib import capacity
 from stdcf_lib.experiments import reconstruction
 from stdcf_lib.plots import capacity as plots
 
@@ -116,9 +116,10 @@ def test_nearest_rank1_needs_an_alpha(nothing):
         plots.nearest_rank1(nothing)
 
 
-def test_every_end_of_the_panel_draws():
-    panel = explore.alpha_matrix()
-    for values in panel.extremes():
-        drawing = panel.draw(**values)
-        rank = min(values["middle"], values["C"] * values["K_u"], values["C"] * values["K_t"])
-        assert np.linalg.matrix_rank(drawing.arrays["alpha"]) == rank
+def test_outer_products_and_what_they_leave_out_are_the_whole():
+    alpha = np.random.default_rng(0).normal(size=(2, 3, 4, 2))
+    figure, arrays = plots.outer_products(alpha, 2)
+    np.testing.assert_allclose(arrays["terms"].sum(0) + arrays["left_out"], capacity.matricize(alpha), atol=1e-12)
+    assert [np.linalg.matrix_rank(term) for term in arrays["terms"]] == [1, 1]
+    kept = 1 - capacity.nearest_rank1(alpha, 2).error ** 2
+    assert f"{kept:.0%}".replace("%", "") in figure.axes[0].get_title()

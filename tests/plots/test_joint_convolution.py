@@ -327,8 +327,11 @@ def test_the_panels_begin_with_the_notebooks_layer():
 
 
 @pytest.mark.parametrize("direction", [0, 90, 135])
-def test_the_direction_panel_aims_where_it_says(direction):
-    arrays = explore.direction_selectivity().draw(direction=direction, weight=0.535).arrays
+def test_three_coefficients_aim_anywhere(direction):
+    psi, phi = families.spatial_atoms((5, 5), 3), families.temporal_atoms(5, 3)
+    alpha, angle = torch.zeros(3, 3, dtype=psi.dtype), np.radians(direction)
+    alpha[0, 2], alpha[1, 1], alpha[2, 1] = 1, 0.535 * np.cos(angle), -0.535 * np.sin(angle)
+    arrays = plots.direction_selectivity(psi, phi, alpha).arrays
     assert arrays["directions"][arrays["amplitudes"][:, 0].argmax()] == direction
     assert arrays["amplitudes"][(direction // 5 + 36) % 72, 0] < 0.05
 
