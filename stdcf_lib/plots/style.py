@@ -34,6 +34,11 @@ Returned = TypeVar("Returned")
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 
+# What a colour means, in every figure, film and explorable: the three symbols of W = Σ α ψ ⊗ φ …
+PSI, PHI, ALPHA = GREEN, ORANGE, PURPLE
+# … and the three families of filters: joint coefficients (STDCF), first space and then time (rank-1), full 3D.
+JOINT, SEPARABLE, FULL = BLUE, VERMILLION, BLACK
+
 # For signed values. Lightness rises all the way from negative to positive, so that the sign survives a grey print;
 # the usual red-white-blue maps lose it there.
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#08233B", "#2E6F9E", "#A8A8A8", "#E8B84A", "#FFF2B8"])
