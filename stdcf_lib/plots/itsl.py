@@ -128,7 +128,10 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
         arrays[name] = np.array(longest)
     axes.set(xticks=range(len(memories)), xticklabels=[f"{m} GB" for m in memories], xlabel="memory of the GPU")
     times = min(arrays["stage-t"] / arrays["full"])
-    axes.set(ylabel=f"longest clip, frames of {size}²", title=f"A stage fits clips {times:.0f} times as long ({batch} at a time, float32)")
+    axes.set(
+        ylabel=f"longest clip, frames of {size}²",
+        title=f"A stage fits clips {times:.0f} times as long ({batch} at a time, float32)",
+    )
     axes.legend()
     return Drawing(figure, arrays)
 
@@ -179,7 +182,7 @@ def turning(clips: Sequence[int] = (0, 1, 2), seed: int = 0) -> Drawing:
 
 @styled
 def swapped(atom: int = 1) -> Drawing:
-    """Draw what becomes of spatial atom `atom` (from 0), made for the grid of stage-t, on the twice finer grid of stage-s, by each rule."""
+    """Draw what each rule makes of the spatial atom at index `atom`, from stage-t's grid on the twice finer one of stage-s."""
     coarse, fine = Stage("t", 8, 14), Stage("s", 2, 28)
     figure, panels = new_figure(1, 4, width=9.6, height=2.9)
     arrays = {}
@@ -245,7 +248,13 @@ def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resam
         scatter = np.linspace(-0.08, 0.08, len(values))
         for k, column in enumerate(values.T):
             label = None if k else PLANS[name].title
-            style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 4, "alpha": 0.6, "linestyle": "none"}
+            style = {
+                "color": PLAN_COLORS[name],
+                "marker": PLAN_MARKERS[name],
+                "markersize": 4,
+                "alpha": 0.6,
+                "linestyle": "none",
+            }
             axes.plot(place[k] + scatter, column, label=label, **style)
         axes.hlines(np.median(values, 0), place - 0.11, place + 0.11, color=BLACK, linewidth=2)
     axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(-0.03, 1.05))

@@ -531,7 +531,7 @@ def _film(
     step: float = STEP,
     edge: str | None = None,
 ) -> None:
-    """Place frames (T, H, W) side by side in axes whose y runs downwards; each is one unit wide, with a line of colour `edge`."""
+    """Place frames (T, H, W) side by side in axes whose y runs downwards; each one unit wide, in a frame of colour `edge`."""
     most = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
     for k, frame in enumerate(_numpy(frames)):
         image = show_frame(axes, frame) if gray else show_signed(axes, frame, most)

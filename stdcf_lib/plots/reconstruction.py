@@ -200,7 +200,7 @@ def learned_atoms(seed: int = 0) -> Drawing:
         for m, axes in enumerate(row[:-1]):
             image = show_signed(axes, psi[m], limit)
             axes.spines[:].set(color=PSI, linewidth=2)
-            if row is panels[0]:
+            if name == "start":
                 axes.set_title(f"$\\psi_{m + 1}$", color=shade(PSI, -0.25))
         _left_label(row[0], name)
         for n, line in enumerate(phi):
@@ -228,7 +228,9 @@ def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
         axes.vlines(x, errors.min(), errors.max(), color=COLORS[name])
         axes.plot(x, np.median(errors), MARKERS[name], color=COLORS[name], label=variant.title)
         arrays[name] = np.array([x, *errors])
-    axes.set(xlabel="weights, biases not counted", ylabel=MSE, title="With equally many weights, rank-1 and STDCF are not told apart")
+    axes.set(
+        xlabel="weights, biases not counted", ylabel=MSE, title="With equally many weights, rank-1 and STDCF are not told apart"
+    )
     axes.legend(title=f"median and range, {len(seeds)} seeds")
     return Drawing(figure, arrays)
 

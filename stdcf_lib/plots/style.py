@@ -47,7 +47,15 @@ NEUTRAL = "#707070"
 # same grey in print, so lightness rises all the way from negative to positive, and the sign survives there too.
 SIGNED = LinearSegmentedColormap.from_list(
     "signed",
-    [(0, "#08233B"), (0.28, "#1F6AA5"), (0.44, "#7FA9CC"), (0.5, "#B0B0B0"), (0.56, "#DDBE83"), (0.72, "#F6C445"), (1, "#FFF6C8")],
+    [
+        (0, "#08233B"),
+        (0.28, "#1F6AA5"),
+        (0.44, "#7FA9CC"),
+        (0.5, "#B0B0B0"),
+        (0.56, "#DDBE83"),
+        (0.72, "#F6C445"),
+        (1, "#FFF6C8"),
+    ],
     N=257,  # odd, so that zero has a colour of its own
 )
 
@@ -150,10 +158,11 @@ def new_figure(
 def family_color(name: str) -> str:
     """The colour of the family that a network, layer or filter called `name` belongs to; `NEUTRAL` for none.
 
-    Joint by "STDCF" or "joint" in the name, separable by "rank-1" or "separable", full by "full 3D".
+    Joint by "STDCF" or "joint" in the name, separable by "rank-1" or "separable", full by "full 3D"; the first one counts.
     """
     words = {"STDCF": JOINT, "joint": JOINT, "rank-1": SEPARABLE, "separable": SEPARABLE, "full 3D": FULL}
-    return next((color for word, color in words.items() if word in name), NEUTRAL)
+    found = {name.index(word): color for word, color in words.items() if word in name}
+    return found[min(found)] if found else NEUTRAL
 
 
 def shade(color: str, by: float) -> str:
@@ -162,7 +171,7 @@ def shade(color: str, by: float) -> str:
     For members of one family, and for letters: the symbols' colours are too light to be read as thin strokes.
     """
     mixed = (1 - abs(by)) * np.array(to_rgb(color)) + max(by, 0)
-    return to_hex(mixed)
+    return to_hex((mixed[0], mixed[1], mixed[2]))
 
 
 def signed_key(axes: Axes, left: float, top: float, width: float = 1.6, limit: float | None = None) -> None:
@@ -173,7 +182,7 @@ def signed_key(axes: Axes, left: float, top: float, width: float = 1.6, limit: f
     height = 0.14
     box = Bbox([[left, top], [left + width, top + height]])  # TransformedBbox keeps the lower edge below
     bar = axes.inset_axes((0, 0, 1, 1))  # a place of its own, as `inset_axes` knows no y that runs downwards
-    bar.set_axes_locator(lambda *_: TransformedBbox(box, axes.transData - axes.figure.transSubfigure))
+    bar.set_axes_locator(lambda *_: TransformedBbox(box, axes.transData - axes.figure.transSubfigure).frozen())
     show_signed(bar, np.linspace(-1, 1, 65)[None]).set(extent=(-1, 1, 0, 1))
     ends = ("−max", "+max") if limit is None else (f"−{limit:.2g}", f"+{limit:.2g}")
     bar.set(aspect="auto", xticks=(-1, 0, 1), xticklabels=(ends[0], "0", ends[1]))

@@ -189,7 +189,9 @@ def confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing:
     counts = np.sum([measured(kind, seed, "actions")["confusion"] for seed in seeds], axis=0)
     figure, axes = new_figure(width=5.6, height=4.6)
     _matrix(axes, counts / counts.sum(1, keepdims=True))
-    axes.set_title(f"{TITLES[kind]} takes gestures for gestures and gaits for gaits\n(share of an action's clips, {len(seeds)} seeds)")
+    axes.set_title(
+        f"{TITLES[kind]} takes gestures for gestures and gaits for gaits\n(share of an action's clips, {len(seeds)} seeds)"
+    )
     return Drawing(figure, {"counts": counts})
 
 
