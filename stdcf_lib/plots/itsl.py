@@ -207,7 +207,7 @@ def swapped(atom: int = 1) -> Drawing:
         axes.add_patch(Rectangle((-3, -3), 6, 6, fill=False, edgecolor=PSI, linewidth=2))
         axes.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), title=titles[rule])
         arrays[rule] = spread.numpy()
-    bar = figure.colorbar(image, ax=panels, shrink=0.75, ticks=(-limit, 0, limit))
+    bar = figure.colorbar(panels[0].images[0], ax=panels, shrink=0.75, ticks=(-limit, 0, limit))
     bar.set_ticklabels(["−max", "0", "+max"])
     figure.suptitle(rf"A finer grid under the same scene: what becomes of $\psi_{{{atom + 1}}}$, which saw the framed piece")
     return Drawing(figure, arrays)

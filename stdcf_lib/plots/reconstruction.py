@@ -198,7 +198,7 @@ def learned_atoms(seed: int = 0) -> Drawing:
         psi, phi = layer.psi.detach().numpy(), layer.phi.detach().numpy()
         limit = np.abs(psi).max()
         for m, axes in enumerate(row[:-1]):
-            image = show_signed(axes, psi[m], limit)
+            show_signed(axes, psi[m], limit)
             axes.spines[:].set(color=PSI, linewidth=2)
             if name == "start":
                 axes.set_title(f"$\\psi_{m + 1}$", color=shade(PSI, -0.25))
@@ -210,6 +210,7 @@ def learned_atoms(seed: int = 0) -> Drawing:
         arrays |= {f"{name}, psi": psi, f"{name}, phi": phi}
     panels[0, -1].legend(ncols=3, fontsize="small", columnspacing=0.8, handlelength=1.2, loc="lower right")
     panels[-1, -1].set_xlabel("frame of the kernel")
+    image = panels[-1, 0].images[0]
     limit = image.get_clim()[1]
     bar = figure.colorbar(image, ax=panels[:, :-1], location="bottom", shrink=0.35, aspect=25, ticks=(-limit, 0, limit))
     bar.set_ticklabels(["−max of the layer", "0", "+max"])
