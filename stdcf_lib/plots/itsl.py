@@ -55,7 +55,7 @@ _LOOKS = {
     "itsl-resample": (JOINT, "o"), "itsl": (shade(JOINT, 0.45), "s"), "itsl-dilate": (shade(JOINT, -0.5), "^"),
     "direct": (NEUTRAL, "D"), "direct-updates": (NEUTRAL, "o"), "direct-large": (NEUTRAL, "s"), "direct-memory": (NEUTRAL, "v"),
     "multigrid": (shade(YELLOW, -0.4), "P"),
-    "unfrozen": (SKY_BLUE, "s"), "unfrozen-resample": (SKY_BLUE, "v"), "unfrozen-restored": (SKY_BLUE, "D"),
+    "unfrozen": (SKY_BLUE, "s"), "unfrozen-resample": (shade(SKY_BLUE, -0.5), "v"), "unfrozen-restored": (SKY_BLUE, "D"),
     "atoms-never-train": (ALPHA, "X"), "t-only": (PHI, "<"), "s-only": (PSI, ">"),
 }  # fmt: skip
 PLAN_COLORS = {name: color for name, (color, _) in _LOOKS.items()}

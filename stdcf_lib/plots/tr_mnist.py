@@ -491,7 +491,7 @@ def separability(kinds: Mapping[str, Tensor] | None = None, clip: int = 0, row: 
     energy.set(xlabel="space × time products", ylabel="share of energy", ylim=(0, 1.03))
     first = {name: arrays[f"{name}, energy"][0] for name in kinds}
     most, least = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
-    energy.set_title(f"One product holds {first[most]:.0%} of “{most}”, {first[least]:.0%} of “{least}”")
+    energy.set_title(f"One product: {first[most]:.0%} of “{most}”, {first[least]:.0%} of “{least}”")
     energy.legend()
     return Drawing(figure, arrays)
 
