@@ -1,25 +1,18 @@
 """The figures kept in `figures/` are those that the code draws now."""
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stdcf_lib.plots.__main__ import FIGURES, main
-from stdcf_lib.plots.style import Drawing
 
 KEPT = Path(__file__).parents[2] / "figures"
 
 
-@cache
-def drawing(name: str) -> Drawing:
-    return FIGURES[name]()
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_kept_arrays_are_drawn_again(name):
-    drawn = drawing(name).arrays
+    drawn = FIGURES[name]().arrays
     with np.load(KEPT / f"{name}.npz") as kept:
         assert sorted(kept) == sorted(drawn)
         for key, array in drawn.items():
