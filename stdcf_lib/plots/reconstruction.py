@@ -72,7 +72,7 @@ def final_errors(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = 
     labels = {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in names}
     figure, axes = new_figure(width=7.2, height=1 + 0.6 * len(names))
     _dots(axes, errors, labels)
-    axes.set(xlabel=MSE, title="STDCF is ahead of rank-1; a wider rank-1 and full 3D are not told from it")
+    axes.set(xlabel=MSE, title="STDCF is ahead of rank-1; no difference is shown to a wider one or to full 3D")
     return Drawing(figure, errors)
 
 
@@ -230,7 +230,7 @@ def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
         axes.plot(x, np.median(errors), MARKERS[name], color=COLORS[name], label=variant.title)
         arrays[name] = np.array([x, *errors])
     axes.set(
-        xlabel="weights, biases not counted", ylabel=MSE, title="With equally many weights, rank-1 and STDCF are not told apart"
+        xlabel="weights, biases not counted", ylabel=MSE, title="With equally many weights no difference between rank-1 and STDCF is shown"
     )
     axes.legend(title=f"median and range, {len(seeds)} seeds")
     return Drawing(figure, arrays)
