@@ -229,9 +229,7 @@ def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
         axes.vlines(x, errors.min(), errors.max(), color=COLORS[name])
         axes.plot(x, np.median(errors), MARKERS[name], color=COLORS[name], label=variant.title)
         arrays[name] = np.array([x, *errors])
-    axes.set(
-        xlabel="weights, biases not counted", ylabel=MSE, title="With equally many weights no difference between rank-1 and STDCF is shown"
-    )
+    axes.set(xlabel="weights, biases not counted", ylabel=MSE, title="At equal weights no difference to rank-1 is shown")
     axes.legend(title=f"median and range, {len(seeds)} seeds")
     return Drawing(figure, arrays)
 
