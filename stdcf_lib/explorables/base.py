@@ -30,9 +30,9 @@ COLOURS = {
     "signed": [to_hex(style.SIGNED(place)) for place in np.linspace(0, 1, 33)],
     "blue": style.BLUE,
     "vermillion": style.VERMILLION,
-    "psi": style.GREEN,  # of the three symbols
-    "phi": style.ORANGE,
-    "alpha": style.PURPLE,
+    "psi": style.PSI,  # of the three symbols
+    "phi": style.PHI,
+    "alpha": style.ALPHA,
 }
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
 <meta name="viewport" content="width=device-width">

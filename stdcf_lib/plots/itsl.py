@@ -10,35 +10,53 @@ from matplotlib.patches import Rectangle
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
 from stdcf_lib.experiments.steps import records
-from stdcf_lib.experiments.turning import CARE_RATES, CHOSEN, PLANS, RANKED, SEEDS, TUNED, care_scores, final, kept, network
+from stdcf_lib.experiments.turning import (
+    CARE_RATES,
+    CHOSEN,
+    PLANS,
+    RANKED,
+    SEEDS,
+    TUNED,
+    care_scores,
+    final,
+    kept,
+    minutes,
+    network,
+)
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.plots.style import (
+    ALPHA,
     BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
+    FULL,
+    JOINT,
+    NEUTRAL,
+    PHI,
+    PSI,
+    SEPARABLE,
     SKY_BLUE,
-    VERMILLION,
+    YELLOW,
     Drawing,
     new_figure,
+    shade,
     show_frame,
     show_signed,
     styled,
 )
 
 GIB = 2**30
-# A stage's kind, by what it freezes.
-KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-# Blue and green for ITSL, black for full size, orange without freezing, red where another part is missing.
+# A stage has the colour of the atoms that it trains: stage-t, with ψ frozen, that of φ.
+KIND_COLORS = {"spatial": PHI, "temporal": PSI, None: NEUTRAL}
+STAGE_COLORS = {"full": NEUTRAL, "stage-t": PHI, "stage-s": PSI}
+# Shades of STDCF's blue for ITSL, grey for full size, light blue without freezing, and what alone is left to train elsewhere:
+# φ in stage-t, ψ in stage-s, α with atoms that never train.
 _LOOKS = {
-    "itsl-resample": (BLUE, "o"), "itsl": (SKY_BLUE, "s"), "itsl-dilate": (GREEN, "^"),
-    "direct": (BLACK, "D"), "direct-updates": (BLACK, "o"), "direct-large": (BLACK, "s"), "direct-memory": (BLACK, "v"),
-    "multigrid": (PURPLE, "P"),
-    "unfrozen": (ORANGE, "s"), "unfrozen-resample": (ORANGE, "o"), "unfrozen-restored": (ORANGE, "D"),
-    "atoms-never-train": (VERMILLION, "X"), "t-only": (VERMILLION, "<"), "s-only": (VERMILLION, ">"),
+    "itsl-resample": (JOINT, "o"), "itsl": (shade(JOINT, 0.45), "s"), "itsl-dilate": (shade(JOINT, -0.5), "^"),
+    "direct": (NEUTRAL, "D"), "direct-updates": (NEUTRAL, "o"), "direct-large": (NEUTRAL, "s"), "direct-memory": (NEUTRAL, "v"),
+    "multigrid": (shade(YELLOW, -0.4), "P"),
+    "unfrozen": (SKY_BLUE, "s"), "unfrozen-resample": (shade(SKY_BLUE, -0.5), "v"), "unfrozen-restored": (SKY_BLUE, "D"),
+    "atoms-never-train": (ALPHA, "X"), "t-only": (PHI, "<"), "s-only": (PSI, ">"),
 }  # fmt: skip
 PLAN_COLORS = {name: color for name, (color, _) in _LOOKS.items()}
 PLAN_MARKERS = {name: marker for name, (_, marker) in _LOOKS.items()}
@@ -82,7 +100,7 @@ def needs(
     }
     labels = [f"{name}\n{stage.frames}×{stage.size}²" for name, stage in (("full", full), ("stage-t", t), ("stage-s", s))]
     for axes, (name, values) in zip(panels, arrays.items(), strict=True):
-        bars = axes.barh(range(3), values, color=[BLACK, BLUE, ORANGE], height=0.6)
+        bars = axes.barh(range(3), values, color=list(STAGE_COLORS.values()), height=0.6, zorder=3)
         axes.bar_label(bars, [f"{value:.3g}  ({value / values[0]:.0%})" for value in values], padding=4)
         axes.set(xlabel=name, xlim=(0, 1.4 * values.max()), yticks=range(3), yticklabels=labels)
     panels[0].invert_yaxis()
@@ -101,15 +119,19 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
     state = 3 * 4 * r50_cost(8, size).parameters  # weights, gradients, momentum
     figure, axes = new_figure(width=7.2, height=3.6)
     arrays = {}
-    for shift, (name, stage, color) in enumerate((("full", full, BLACK), ("stage-t", t, BLUE), ("stage-s", s, ORANGE))):
+    for shift, (name, stage) in enumerate((("full", full), ("stage-t", t), ("stage-s", s))):
         # Nothing in this network shrinks time, so what is kept grows in proportion to the frames.
         four, eight = (r50_cost(k * stage.frames, stage.size, batch=batch).stored_bytes for k in (1, 2))
         longest = [int((m * 1e9 - state - (2 * four - eight)) / (eight - four) * 8) for m in memories]
         place = np.arange(len(memories)) + 0.27 * (shift - 1)
-        axes.bar_label(axes.bar(place, longest, width=0.25, color=color, label=name), padding=2)
+        axes.bar_label(axes.bar(place, longest, width=0.25, color=STAGE_COLORS[name], label=name, zorder=3), padding=2)
         arrays[name] = np.array(longest)
     axes.set(xticks=range(len(memories)), xticklabels=[f"{m} GB" for m in memories], xlabel="memory of the GPU")
-    axes.set(ylabel="frames of the full clip", title=f"The longest clips of {size}² that fit, {batch} at a time, float32")
+    times = min(arrays["stage-t"] / arrays["full"])
+    axes.set(
+        ylabel=f"longest clip, frames of {size}²",
+        title=f"A stage fits clips {times:.0f} times as long ({batch} at a time, float32)",
+    )
     axes.legend()
     return Drawing(figure, arrays)
 
@@ -118,17 +140,18 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
 def stages(iterations: int = 2, frames: int = 8, size: int = 224, reduction: int = 4) -> Drawing:
     """Draw the clips that each stage shows, as wide as they are long and as high as they are large, and what it freezes."""
     planned = schedule(iterations, frames, size, reduction)
-    figure, axes = new_figure(width=1.5 * len(planned) + 0.5, height=2.9)
-    labels = {"spatial": "ψ frozen", "temporal": "φ frozen", None: "all trains"}
+    figure, axes = new_figure(width=1.5 * len(planned) + 0.5, height=3.1)
+    labels = {"spatial": "φ trains,\nψ rests", "temporal": "ψ trains,\nφ rests", None: "all trains"}
     for i, stage in enumerate(planned):
         width, height = 1.1 * stage.frames / frames, stage.size / size
         for k in range(stage.frames):
             left = 1.4 * i + k * width / stage.frames
             box = Rectangle((left, 0), 0.8 * width / stage.frames, height, color=KIND_COLORS[stage.frozen], alpha=0.8)
             axes.add_patch(box)
-        axes.text(1.4 * i, -0.08, f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}", va="top")
-    axes.set(xlim=(-0.1, 1.4 * len(planned)), ylim=(-0.75, 1.1), xticks=[], yticks=[])
-    axes.set_title("Each bar is a frame, as high as its side")
+        text = f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}"
+        axes.text(1.4 * i, -0.08, text, va="top", color=shade(KIND_COLORS[stage.frozen], -0.25))
+    axes.set(xlim=(-0.1, 1.4 * len(planned)), ylim=(-0.9, 1.1), xticks=[], yticks=[])
+    axes.set_title("Space and time by turns: each bar is a frame, as high as its side")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     return Drawing(figure, {"frames": np.array([s.frames for s in planned]), "size": np.array([s.size for s in planned])})
@@ -159,11 +182,18 @@ def turning(clips: Sequence[int] = (0, 1, 2), seed: int = 0) -> Drawing:
 
 @styled
 def swapped(atom: int = 1) -> Drawing:
-    """Draw what becomes of a spatial atom, made for the grid of stage-t, on the twice finer grid of stage-s, by each rule."""
+    """Draw what each rule makes of the spatial atom at index `atom`, from stage-t's grid on the twice finer one of stage-s."""
     coarse, fine = Stage("t", 8, 14), Stage("s", 2, 28)
     figure, panels = new_figure(1, 4, width=9.6, height=2.9)
     arrays = {}
-    for axes, rule in zip(panels, ("built", "keep", "dilate", "resample"), strict=True):
+    titles = {
+        "built": "14², as built",
+        "keep": "28², keep:\nsees half as far",
+        "dilate": "28², dilate:\nas far, with gaps",
+        "resample": "28², resample:\nas far, without gaps",
+    }
+    limit = float(STDCFConv3d(1, 1, 3).psi[atom].detach().abs().max())
+    for axes, rule in zip(panels, titles, strict=True):
         layer = STDCFConv3d(1, 1, 3, padding=1)
         if rule != "built":
             AtomSwap(layer, coarse, rule).to(fine)
@@ -172,10 +202,14 @@ def swapped(atom: int = 1) -> Drawing:
         spread[::d, ::d] = psi
         pixel = 2.0 if rule == "built" else 1.0  # in pixels of the fine grid
         reach = pixel * len(spread) / 2
-        show_signed(axes, spread.numpy()).set_extent((-reach, reach, -reach, reach))
-        axes.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), title="14², as built" if rule == "built" else f"28², {rule}")
+        image = show_signed(axes, spread.numpy(), limit)
+        image.set_extent((-reach, reach, -reach, reach))
+        axes.add_patch(Rectangle((-3, -3), 6, 6, fill=False, edgecolor=PSI, linewidth=2))
+        axes.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), title=titles[rule])
         arrays[rule] = spread.numpy()
-    figure.suptitle("The same piece of the scene: a spatial atom on a coarse grid, and by three rules on a finer one")
+    bar = figure.colorbar(panels[0].images[0], ax=panels, shrink=0.75, ticks=(-limit, 0, limit))
+    bar.set_ticklabels(["−max", "0", "+max"])
+    figure.suptitle(rf"A finer grid under the same scene: what becomes of $\psi_{{{atom + 1}}}$, which saw the framed piece")
     return Drawing(figure, arrays)
 
 
@@ -191,6 +225,7 @@ def care(names: Sequence[str] = TUNED) -> Drawing:
         axes.plot(CHOSEN[name], scores[CHOSEN[name]], "o", color="none", markeredgecolor=BLACK, markersize=11)
         arrays[name] = np.array(list(scores.values()))
     axes.set(xscale="log", xlabel="highest learning rate", ylabel="joint accuracy at full size", ylim=(0, 1))
+    axes.set_title("The rate matters as much as the plan, so each plan gets its own (ringed)")
     axes.set_xticks(CARE_RATES, [f"{rate:g}" for rate in CARE_RATES], minor=False)
     axes.set_xticks([], minor=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
@@ -200,7 +235,7 @@ def care(names: Sequence[str] = TUNED) -> Drawing:
 @styled
 def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resample", "unfrozen-restored")) -> Drawing:
     """Draw how different the temporal atoms of trained layers are: singular values over the largest, a dot for each layer."""
-    figure, axes = new_figure(width=6.4, height=2.8)
+    figure, axes = new_figure(width=9.6, height=3.2)
     arrays = {}
     for shift, name in enumerate(names):
         spectra = []
@@ -210,37 +245,55 @@ def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resam
         values = np.array(spectra) / np.array(spectra)[:, :1]
         arrays[name] = values
         place = np.arange(1, values.shape[1] + 1) + 0.25 * (shift - (len(names) - 1) / 2)
-        axes.bar(
-            place, np.median(values, 0), width=0.22, color=PLAN_COLORS[name], alpha=1 - 0.3 * shift, label=PLANS[name].title
-        )
-        for x, column in zip(place, values.T, strict=True):
-            axes.plot(np.full(len(column), x), column, ".", color=BLACK, markersize=3)
-    axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(0, 1.05))
+        scatter = np.linspace(-0.08, 0.08, len(values))
+        for k, column in enumerate(values.T):
+            label = None if k else PLANS[name].title
+            style = {
+                "color": PLAN_COLORS[name],
+                "marker": PLAN_MARKERS[name],
+                "markersize": 4,
+                "alpha": 0.6,
+                "linestyle": "none",
+            }
+            axes.plot(place[k] + scatter, column, label=label, **style)
+        axes.hlines(np.median(values, 0), place - 0.11, place + 0.11, color=BLACK, linewidth=2)
+    axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(-0.03, 1.05))
+    axes.set_title("Unless φ is frozen or restored, a single temporal atom is left (a line: the median)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Drawing(figure, arrays)
 
 
 @styled
-def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
-    """Draw the accuracy, at the size that is being trained, against the compute spent; the median and range over seeds."""
-    figure, axes = new_figure(width=8.0, height=4.4)
+def curves(names: Sequence[str] = ("itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
+    """Draw the accuracy *at full size* against compute and against minutes, the median and range over seeds.
+
+    It is known at the end of each stage, and after each epoch of a stage at full size. A plan's minutes are those of an idle
+    core (`turning.minutes`), shared out over its epochs as the seconds of the kept runs are.
+    """
+    figure, panels = new_figure(1, 2, width=9.6, height=4.2, sharey=True)
     arrays = {}
     for name in names:
-        rows = [kept(name, seed).metrics for seed in SEEDS[name]]
-        x = _compute(name, rows[0])
-        y = np.array([[row[part] for row in one] for one in rows])
-        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 5}
-        axes.fill_between(x, y.min(0), y.max(0), color=PLAN_COLORS[name], alpha=0.12, linewidth=0)
-        axes.plot(x, np.median(y, 0), label=PLANS[name].title, **style)
-        arrays |= {f"{name}, compute": x, name: y}
-    edges = np.cumsum(PLANS["itsl"].shares)
-    for left, right, stage in zip([0, *edges], edges, PLANS["itsl"].stages, strict=False):
-        axes.axvline(right, color=BLACK, linewidth=0.5, alpha=0.4)
-        place = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
-        axes.text((left + right) / 2, 1.0, stage.name, fontsize="small", **place)
-    axes.set(xlabel="compute spent, in full-size epochs", ylabel=f"{part} accuracy at the trained size")
-    axes.set(xlim=(0, None), ylim=(0, None))
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.95))
+        runs = [kept(name, seed).metrics for seed in SEEDS[name]]
+        full = {stage.name for stage in PLANS[name].stages if (stage.frames, stage.size) == (16, 28)}
+        chosen = [i for i, row in enumerate(runs[0]) if row["stage"] in full or f"full_{part}" in row]
+        accuracy = np.array([[rows[i].get(f"full_{part}", rows[i][part]) for i in chosen] for rows in runs])
+        seconds = np.median([[row["seconds"] for row in rows] for rows in runs], 0).cumsum()
+        spent = {"compute": _compute(name, runs[0])[chosen], "minutes": (minutes()[name] * seconds / seconds[-1])[chosen]}
+        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 6}
+        for axes, (measure, x) in zip(panels, spent.items(), strict=True):
+            axes.fill_between(x, accuracy.min(0), accuracy.max(0), color=PLAN_COLORS[name], alpha=0.15, linewidth=0)
+            axes.plot(x, np.median(accuracy, 0), label=PLANS[name].title, **style)
+            arrays[f"{name}, {measure}"] = x
+        for i, x, y in zip(chosen, spent["compute"], np.median(accuracy, 0), strict=True):
+            if runs[0][i]["stage"] not in full:
+                text = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": "x-small"}
+                panels[0].annotate(f"after {runs[0][i]['stage']}", (x, y), (0, -8), **text)
+        arrays[name] = accuracy
+    for axes, label in zip(panels, ("compute spent, in full-size epochs", "minutes of training, one idle core"), strict=True):
+        axes.set(xlabel=label, xlim=(0, None), ylim=(0, 1))
+    panels[0].set_ylabel(f"{part} accuracy at full size")
+    panels[0].legend(loc="upper left")
+    figure.suptitle("At full size, small clips with all frames lead all the way; alternating ends where full size does")
     return Drawing(figure, arrays)
 
 
@@ -271,6 +324,8 @@ def outcome(names: Sequence[str] = RANKED) -> Drawing:
         axes.set(xlabel=f"{part} accuracy at full size", xlim=(0, 1))
     panels[0].set(yticks=range(len(names)), yticklabels=[PLANS[name].title for name in names])
     panels[0].invert_yaxis()
+    best = max(names, key=lambda name: np.mean(final(name)))
+    figure.suptitle(f"Highest in the mean: {PLANS[best].title} (a marker a seed, a bar for the mean)")
     return Drawing(figure, arrays)
 
 
@@ -281,15 +336,16 @@ def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample")
     arrays = {}
     for axes, name in zip(panels[0], names, strict=True):
         labels = [stage.name for stage in PLANS[name].stages]
-        for key, title, style in ((part, "at its own size", "o-"), (f"full_{part}", "at full size", "s--")):
+        for key, title, style in ((part, "at its own size", "o:"), (f"full_{part}", "at full size", "s-")):
             values = np.array([[_last(kept(name, seed).metrics, stage)[key] for stage in labels] for seed in SEEDS[name]])
-            color = BLUE if key == part else VERMILLION
+            color = NEUTRAL if key == part else JOINT
             axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0)
             axes.plot(range(len(labels)), np.median(values, 0), style, color=color, label=title)
             arrays[f"{name}, {title}"] = values
         axes.set(xticks=range(len(labels)), xticklabels=labels, title=PLANS[name].title, xlabel="after stage")
     panels[0, 0].set(ylabel=f"{part} accuracy", ylim=(0, None))
-    panels[0, 0].legend()
+    panels[0, 0].legend(title="the same network")
+    figure.suptitle("After stage-t resampled atoms serve at full size; after stage-s little carries over")
     return Drawing(figure, arrays)
 
 
@@ -304,13 +360,17 @@ def published() -> Drawing:
     arrays = {}
     for axes, (name, table) in zip(panels, PUBLISHED.items(), strict=True):
         values = np.array(list(table.values()))
-        axes.plot(range(len(table)), values[:, 0], "o-", color=BLUE)
+        axes.plot(range(len(table)), values[:, 0], "o-", color=JOINT)
         for i, value in enumerate(values[:, 0]):
             axes.annotate(f"{value}", (i, value), (0, 6), textcoords="offset points", ha="center", fontsize="small")
         axes.set(xticks=range(len(table)), xticklabels=table, title=f"{name}, as published", ylabel="top-1 accuracy (%)")
         axes.margins(0.08, 0.18)
         arrays[name] = values
+    figure.suptitle("In the paper each stage ends higher than the one before")
     return Drawing(figure, arrays)
+
+
+_FAMILY = {"full": ("full 3D", FULL), "rank1": ("rank-1", SEPARABLE), "stdcf": ("STDCF", JOINT)}
 
 
 @styled
@@ -322,13 +382,13 @@ def steps(record: dict | None = None) -> Drawing:
     figure, panels = new_figure(1, 2, width=9.6, height=3.6)
     arrays = {}
     for axes, key, label in zip(panels, ("clips_per_second", "peak_gib"), ("clips a second", "peak memory (GiB)"), strict=True):
-        for shift, (stage, color) in enumerate(zip(names, (BLACK, BLUE, ORANGE), strict=False)):
-            values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for kind in kinds]
-            place = np.arange(len(kinds)) + 0.27 * (shift - 1)
-            bars = axes.bar(place, values, width=0.25, color=color, label=stage)
+        for shift, kind in enumerate(kinds):
+            values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for stage in names]
+            place = np.arange(len(names)) + 0.27 * (shift - (len(kinds) - 1) / 2)
+            bars = axes.bar(place, values, width=0.25, color=_FAMILY[kind][1], label=_FAMILY[kind][0], zorder=3)
             axes.bar_label(bars, fmt="%.2g", padding=2, fontsize="small")
-            arrays[f"{stage}, {key}"] = np.array(values)
-        axes.set(xticks=range(len(kinds)), xticklabels=kinds, ylabel=label)
+            arrays[f"{kind}, {key}"] = np.array(values)
+        axes.set(xticks=range(len(names)), xticklabels=names, ylabel=label)
     panels[0].legend()
     figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
     return Drawing(figure, arrays)

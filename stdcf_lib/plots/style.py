@@ -25,9 +25,10 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 
 Parameters = ParamSpec("Parameters")
@@ -36,16 +37,33 @@ Returned = TypeVar("Returned")
 # Okabe and Ito's eight colours, which stay apart for every common kind of colour vision.
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-PSI = GREEN
-PHI = ORANGE
-ALPHA = PURPLE
 
 # Of a film: enough for gray clips, signed values and smooth letters.
 COLORS = 128
 
-# For signed values. Lightness rises all the way from negative to positive, so that the sign survives a grey print;
-# the usual red-white-blue maps lose it there.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#08233B", "#2E6F9E", "#A8A8A8", "#E8B84A", "#FFF2B8"])
+# What a colour means, in every figure, film and explorable: the three symbols of W = Σ α ψ ⊗ φ …
+PSI, PHI, ALPHA = GREEN, ORANGE, PURPLE
+# … and the three families of filters: joint coefficients (STDCF), first space and then time (rank-1), full 3D.
+JOINT, SEPARABLE, FULL = BLUE, VERMILLION, BLACK
+# Of what is neither, but stands beside them: chance, random numbers, training at full size.
+NEUTRAL = "#707070"
+
+# For signed values. Zero is a plain grey that has no colour at all, and a tenth of the scale away from it the side is plain:
+# blue below, yellow above, which common kinds of colour vision tell apart. White in the middle would give both ends the
+# same grey in print, so lightness rises all the way from negative to positive, and the sign survives there too.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed",
+    [
+        (0, "#08233B"),
+        (0.28, "#1F6AA5"),
+        (0.44, "#7FA9CC"),
+        (0.5, "#B0B0B0"),
+        (0.56, "#DDBE83"),
+        (0.72, "#F6C445"),
+        (1, "#FFF6C8"),
+    ],
+    N=257,  # odd, so that zero has a colour of its own
+)
 
 # Colour and line style change together, so that lines stay apart in grey. Yellow is left out: too faint on white.
 _LINES = cycler(color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK]) + cycler(
@@ -195,6 +213,40 @@ def new_figure(
     """
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, **options)
+
+
+def family_color(name: str) -> str:
+    """The colour of the family that a network, layer or filter called `name` belongs to; `NEUTRAL` for none.
+
+    Joint by "STDCF" or "joint" in the name, separable by "rank-1" or "separable", full by "full 3D"; the first one counts.
+    """
+    words = {"STDCF": JOINT, "joint": JOINT, "rank-1": SEPARABLE, "separable": SEPARABLE, "full 3D": FULL}
+    found = {name.index(word): color for word, color in words.items() if word in name}
+    return found[min(found)] if found else NEUTRAL
+
+
+def shade(color: str, by: float) -> str:
+    """Return a colour mixed with white for `by` in (0, 1], with black for [-1, 0).
+
+    For members of one family, and for letters: the symbols' colours are too light to be read as thin strokes.
+    """
+    mixed = (1 - abs(by)) * np.array(to_rgb(color)) + max(by, 0)
+    return to_hex((mixed[0], mixed[1], mixed[2]))
+
+
+def signed_key(axes: Axes, left: float, top: float, width: float = 1.6, limit: float | None = None) -> None:
+    """Set the scale of `show_signed` as a colour bar into axes that hold film strips, in their units; y runs downwards.
+
+    limit: what the ends stand for; None where each strip is scaled to its own largest value.
+    """
+    height = 0.14
+    box = Bbox([[left, top], [left + width, top + height]])  # TransformedBbox keeps the lower edge below
+    bar = axes.inset_axes((0, 0, 1, 1))  # a place of its own, as `inset_axes` knows no y that runs downwards
+    bar.set_axes_locator(lambda *_: TransformedBbox(box, axes.transData - axes.figure.transSubfigure).frozen())
+    show_signed(bar, np.linspace(-1, 1, 65)[None]).set(extent=(-1, 1, 0, 1))
+    ends = ("−max", "+max") if limit is None else (f"−{limit:.2g}", f"+{limit:.2g}")
+    bar.set(aspect="auto", xticks=(-1, 0, 1), xticklabels=(ends[0], "0", ends[1]))
+    bar.tick_params(labelsize="x-small", length=2, pad=1)
 
 
 def show_signed(axes: Axes, values: np.ndarray, limit: float | None = None) -> AxesImage:

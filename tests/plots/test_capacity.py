@@ -35,7 +35,7 @@ def test_alpha_matrix_lines_part_the_blocks():
 def test_alpha_matrix_singular_values_and_title_tell_the_rank():
     figure, arrays = plots.alpha_matrix(C=3, K_u=4, K_t=2, middle=2)
     lines = drawn_lines(figure.axes[1])
-    for label, name in (("free $\\alpha$", "free"), ("$\\alpha = m\\,n$", "alpha")):
+    for label, name in (("free $\\alpha$: joint", "free"), ("$\\alpha = m\\,n$: rank-1", "alpha")):
         np.testing.assert_allclose(lines[label], np.linalg.svd(arrays[name], compute_uv=False))
     assert (arrays["alpha_singular"] > 1e-9).sum() == 2
     title = figure.axes[0].get_title()
