@@ -16,8 +16,8 @@ help: ## list the targets
 
 setup: $(READY) ## make the environment alone (.venv, from pyproject.toml)
 
-lab: $(READY) ## open the notebooks in JupyterLab, at the first
-	$(BIN)/jupyter lab notebooks/01_capacity.ipynb
+lab: $(READY) ## open the notebooks in JupyterLab, at the start page
+	$(BIN)/jupyter lab notebooks/00_start.ipynb
 
 test: $(READY) ## run every test, then every notebook against its stored outputs
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(COVERAGE)

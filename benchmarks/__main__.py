@@ -3,27 +3,25 @@
 Each way is timed in turn, round after round, so that a machine whose speed drifts treats all alike; medians are reported.
 """
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.explorables import pointer_to_picture
 from benchmarks.panels import panels
+from benchmarks.record import keep
 from stdcf_lib import Rank1Conv3d, STDCFConv3d
 from stdcf_lib.fold import FoldedTime
 from stdcf_lib.measure import cost
 from stdcf_lib.models import ReconstructionAutoencoder
 from stdcf_lib.runs import machine
 
-RECORD = Path(__file__).parent / "results.json"
 ROUNDS = 7
 
 
@@ -92,11 +90,8 @@ def main() -> None:
     for channels, size in ((64, 28), (128, 14), (512, 7)):
         results[f"{channels} channels, {size}×{size}"] = layers(channels, size)
     results["Panels, key press to picture in JupyterLab, ms"] = panels()
-    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-    unfinished = RECORD.with_name(f".{RECORD.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, RECORD)
-    print(text)
+    results["Explorables, from pointer to picture"] = pointer_to_picture()
+    keep(results)
 
 
 if __name__ == "__main__":

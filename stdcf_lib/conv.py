@@ -301,7 +301,7 @@ class _STDCF(nn.Module):
 
 
 class STDCFConv3d(_STDCF):
-    """3D convolution with filters W_{c',c}(u, t) = Σ_mn α_{c',c}^{mn} ψ_m(u) φ_n(t)  (Eq. 1).
+    """3D convolution with filters W_{c,c'}(u, t) = Σ_mn α_{c,c'}^{mn} ψ_m(u) φ_n(t)  (Eq. 1).
 
     ```
     x (B, C_in, T, H, W) ── φ: N temporal atoms ── ψ: M spatial atoms ── α: 1×1×1 joint coefficients ── (B, C_out, T', H', W')

@@ -4,7 +4,6 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import cache
 from html import escape
-from math import cos, radians, sin
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.experiments.tempo import GRID_TEMPI
-from stdcf_lib.plots import capacity, itsl, joint_convolution, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots import itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
 
 # The panel says that it draws before it begins, and the page shows it 150 ms later, if it still draws then.
@@ -114,17 +113,6 @@ def _ends(name: str, control: Any) -> tuple[Any, Any]:
     raise TypeError(f"control {name} is a {type(control).__name__}; give a slider, a dropdown or a checkbox")
 
 
-def alpha_matrix() -> Panel:
-    """Notebook 01: the unfolded α of a rank-1 layer and a free one, their blocks and their rank."""
-    return Panel(
-        capacity.alpha_matrix,
-        C=IntSlider(3, 1, 6, description="C, channels"),
-        K_u=IntSlider(5, 1, 9, description="K_u, spatial atoms"),
-        K_t=IntSlider(3, 1, 5, description="K_t, temporal atoms"),
-        middle=IntSlider(3, 1, 18, description="C'', middle channels"),
-    )
-
-
 def atom_products() -> Panel:
     """Notebook 02: the clips ψ_m ⊗ φ_n of every family of atoms."""
 
@@ -148,44 +136,12 @@ def atom_products() -> Panel:
 def filter_assembly() -> Panel:
     """Notebook 02: the filters of a layer growing from their terms."""
     layer = _first_layer()
-    scene = joint_convolution.assembly_scene(*layer.alpha.shape[2:], layer.phi.shape[1])
+    scene = joint_convolution.assembly_scene(len(layer.psi), len(layer.phi), layer.phi.shape[1])
 
     def draw(terms: int, channel: int) -> Drawing:
         return scene(layer.psi, layer.phi, layer.alpha[channel, 0], terms)
 
     return Panel(draw, terms=IntSlider(4, 1, 15), channel=IntSlider(0, 0, 3, description="output channel"))
-
-
-def output_voxel() -> Panel:
-    """Notebook 02: the products behind one output voxel, by the filter and by atoms and coefficients."""
-    layer, clip = _first_layer(), moving_bar(frames=8, size=12, length=7)
-
-    def draw(t: int, y: int, x: int) -> Drawing:
-        return joint_convolution.voxel(clip, layer.psi, layer.phi, layer.alpha[0, 0], t, y, x)
-
-    return Panel(
-        draw,
-        t=IntSlider(2, 0, 5, description="t, frame"),
-        y=IntSlider(4, 0, 9, description="y, row"),
-        x=IntSlider(4, 0, 9, description="x, column"),
-    )
-
-
-def direction_selectivity() -> Panel:
-    """Notebook 02: three coefficients aim a filter at any direction, and the nearest separable filter stays blind to it."""
-    psi, phi = families.spatial_atoms((5, 5), 3), families.temporal_atoms(5, 3)
-
-    def draw(direction: int, weight: float) -> Drawing:
-        alpha = torch.zeros(3, 3, dtype=psi.dtype)
-        alpha[0, 2] = 1
-        alpha[1, 1], alpha[2, 1] = weight * cos(radians(direction)), -weight * sin(radians(direction))
-        return joint_convolution.direction_selectivity(psi, phi, alpha)
-
-    return Panel(
-        draw,
-        direction=IntSlider(0, 0, 345, step=15, description="direction, degrees"),
-        weight=FloatSlider(value=0.535, min=0, max=1, step=0.005, description="weight of the odd terms"),
-    )
 
 
 def probe() -> Panel:

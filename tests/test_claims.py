@@ -247,7 +247,9 @@ def unprinted(notebook: dict) -> set[str]:
     found = set()
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            prose = re.sub(r"<details>.*?</details>|```.*?```|`[^`]*`|\$[^$]*\$", "", "".join(cell["source"]), flags=re.DOTALL)
+            # The answer to a prediction is a result, like prose; what is folded under an exercise is not.
+            exempt = r"<details><summary>(?!Answer).*?</details>|```.*?```|`[^`]*`|\$[^$]*\$"
+            prose = re.sub(exempt, "", "".join(cell["source"]), flags=re.DOTALL)
             found |= {number for number in re.findall(r"(?<![\w.])\d+\.\d+%?|\d+%", prose) if number not in shown}
     return found
 
@@ -264,3 +266,6 @@ def test_a_number_that_is_typed_in_is_found():
     printed = cell("code", "print(x)", outputs=[{"text": ["0.25 and 40%"]}])
     assert unprinted({"cells": [printed, cell("markdown", "It is 0.25, or 40%, and `0.1` is code.")]}) == set()
     assert unprinted({"cells": [printed, cell("markdown", "It is 0.26, or 41%, of $0.1$.")]}) == {"0.26", "41%"}
+    folded = "<details><summary>{}</summary>\n\n0.27\n</details>".format
+    assert unprinted({"cells": [cell("markdown", folded("Answer"))]}) == {"0.27"}
+    assert unprinted({"cells": [cell("markdown", folded("Solution"))]}) == set()

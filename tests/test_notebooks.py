@@ -1,5 +1,6 @@
 """The notebooks as files. Their outputs are compared by `pytest --nbval notebooks/`."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -53,11 +54,19 @@ def _faults_of_telling(notebook, code, prose):
     if not re.search(r"\b(second|minute)s?\b", opening) or not re.search(r"\b(cores?|CPU|GPU|laptop)\b", opening):
         yield "the opening lacks time and hardware"
     headings = [line.lstrip("# ").lower() for text in prose for line in text.splitlines() if line.startswith("#")]
+    start_page = opening.startswith("# 00 ")  # of five minutes: it sums nothing up and sets no exercises
     for heading in ("summary", "exercises"):
-        if not any(heading in line for line in headings):
+        if not start_page and not any(heading in line for line in headings):
             yield f"there is no heading '{heading.title()}'"
-    if not 3 <= sum(text.count("<details") for text in prose) <= 10:
-        yield "there are not 3 to 5 exercises with their hints and solutions folded"
+    if not start_page and not 3 <= sum("<summary>Solution</summary>" in text for text in prose) <= 5:
+        yield "there are not 3 to 5 exercises with their solutions folded"
+    for number, cell in enumerate(notebook.cells):
+        open_text = re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL)
+        for asked in re.findall(r"(?:\*\*Predict|\bTry)\b.*", open_text) if cell.cell_type == "markdown" else []:
+            # A prediction's answer comes after what computes it; what to try may have its answer in the same cell.
+            nearby = notebook.cells[number + ("**Predict" in asked) : number + 4]
+            if not any("<summary>Answer</summary>" in other.source for other in nearby):
+                yield f"no folded answer within three cells of: {asked[:60]}"
     if code and median(len(cell.source.splitlines()) for cell in code) > 8:
         yield "the median code cell is longer than 8 lines"
     if len(nbformat.writes(notebook).encode()) > 2 * MEGABYTE:
@@ -76,7 +85,7 @@ def test_notebook_is_whole(path):
 
 def test_notebooks_are_numbered_in_reading_order():
     assert NOTEBOOKS
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(len(NOTEBOOKS))]
 
 
 def good_notebook() -> nbformat.NotebookNode:
@@ -85,7 +94,9 @@ def good_notebook() -> nbformat.NotebookNode:
         new_markdown_cell(opening),
         new_code_cell("1 + 1", execution_count=1, outputs=[new_output("execute_result", {"text/plain": "2"})]),
         new_code_cell("print()", execution_count=2, outputs=[new_output("stream", text="\n")]),
-        new_markdown_cell("## Summary\n\n## Exercises\n" + "<details>folded</details>\n" * 3),
+        new_markdown_cell("**Predict.** How much?\n\n## Summary\n\n## Exercises"),
+        new_markdown_cell("<details><summary>Answer</summary>\n\nTwo.\n</details>"),
+        *(new_markdown_cell("<details><summary>Solution</summary>\n\n`2`\n</details>") for _ in range(3)),
     ]
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
 
@@ -147,7 +158,15 @@ def no_exercises(notebook):
 
 
 def two_solutions(notebook):
-    notebook.cells[3].source = notebook.cells[3].source.replace("<details>", "", 1)
+    del notebook.cells[-1]
+
+
+def unanswered(notebook):
+    notebook.cells[4].source = "Two."
+
+
+def tried_in_vain(notebook):
+    notebook.cells[5].source = "Try: what happens at 3?\n\n" + notebook.cells[5].source
 
 
 def long_cells(notebook):
@@ -174,6 +193,8 @@ BREAKS = {
     no_summary: "Summary",
     no_exercises: "Exercises",
     two_solutions: "3 to 5 exercises",
+    unanswered: "no folded answer within three cells of: **Predict.** How much?",
+    tried_in_vain: "no folded answer within three cells of: Try: what happens",
     long_cells: "longer than 8 lines",
     too_large: "larger than 2 MB",
 }
@@ -188,8 +209,44 @@ def test_a_broken_notebook_is_refused(break_it):
 
 
 @pytest.fixture(scope="module")
-def store():
-    return runpy.run_path(str(FOLDER / "store.py"))["store"]
+def storing():
+    return runpy.run_path(str(FOLDER / "store.py"))
+
+
+@pytest.fixture(scope="module")
+def store(storing):
+    return storing["store"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_reader_is_told_where_he_is_and_what_comes_before_and_next(path, storing):
+    line = storing["thread"](FOLDER)[path.name]
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].source.splitlines()[:4:2] == [cells[0].source.splitlines()[0], line]
+    assert cells[-1].source == line
+    neighbours = [other.name for other in NOTEBOOKS[max(0, NOTEBOOKS.index(path) - 1) :][:3] if other != path]
+    assert set(re.findall(r"\]\((.*?)\)", line)) <= set(neighbours)
+
+
+def test_the_links_follow_names_and_titles(tmp_path, storing):
+    def write(name, title):
+        nbformat.write(new_notebook(cells=[new_markdown_cell(f"{title}\n\nText."), new_code_cell("1")]), tmp_path / name)
+
+    write("00_start.ipynb", "# 00 · Start here")
+    write("01_b.ipynb", "# 01 · Bees, and how they fly")
+    write("02_c.ipynb", "# 02 · Clouds: a story")
+    lines = storing["thread"](tmp_path)
+    assert lines["00_start.ipynb"] == "**00 Start here** · [01 Bees](01_b.ipynb) →"
+    assert lines["01_b.ipynb"] == "← [00 Start here](00_start.ipynb) · **01 Bees** · [02 Clouds](02_c.ipynb) →"
+    assert lines["02_c.ipynb"] == "← [01 Bees](01_b.ipynb) · **02 Clouds**"
+
+    notebook = nbformat.read(tmp_path / "01_b.ipynb", as_version=4)
+    for line in (lines["01_b.ipynb"], lines["00_start.ipynb"], lines["02_c.ipynb"]):  # each takes the older one's place
+        storing["connect"](notebook, line)
+        assert [cell.source for cell in notebook.cells] == [f"# 01 · Bees, and how they fly\n\n{line}\n\nText.", "1", line]
+    write("02_c.ipynb", "Clouds")
+    with pytest.raises(ValueError, match=r"02_c\.ipynb opens with 'Clouds"):
+        storing["thread"](tmp_path)
 
 
 def test_stored_outputs_are_the_same_bytes_each_time(tmp_path, store):
@@ -222,3 +279,33 @@ def test_a_failing_notebook_is_left_as_it_was(tmp_path, store):
     with pytest.raises(CellExecutionError, match="division by zero"):
         store(path)
     assert path.read_bytes() == before
+
+
+def test_a_time_is_kept_until_another_is_clearly_different(tmp_path, storing):
+    path = tmp_path / "times.json"
+
+    def kept(seconds, machine="one"):
+        storing["keep_time"]("01_toy", seconds, machine, path)
+        return json.loads(path.read_text())["01_toy"]["seconds"]
+
+    assert [kept(1.2), kept(9), kept(62), kept(50), kept(80), kept(90), kept(30)] == [5, 5, 60, 60, 60, 90, 30]
+    assert kept(33, machine="two") == 35
+    storing["keep_time"]("00_other", 7, "one", path)
+    assert list(json.loads(path.read_text())) == ["00_other", "01_toy"]
+    assert [item.name for item in tmp_path.iterdir()] == ["times.json"]
+
+
+def test_the_map_tells_the_time_of_every_notebook_and_stands_in_the_readme(storing):
+    start_page = nbformat.read(FOLDER / "00_start.ipynb", as_version=4)
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert storing["in_readme"](text, start_page) == text, "make it anew: python notebooks/store.py notebooks/00_start.ipynb"
+    times = json.loads((FOLDER / "times.json").read_text())
+    assert list(times) == [path.stem for path in NOTEBOOKS]
+    for name, kept in times.items():
+        (row,) = re.findall(rf"^\| .*\(notebooks/{name}\.ipynb\).*$", text, re.MULTILINE)
+        assert row.endswith(f"| {kept['seconds']} s |")
+        assert f"on one core ({kept['machine']})" in text
+
+
+def test_lab_opens_the_start_page():
+    assert "jupyter lab notebooks/00_start.ipynb" in (FOLDER.parent / "Makefile").read_text()

@@ -22,6 +22,7 @@ FLOORS = {
     "atoms": 1,
     "decompose": 1,
     "measure": 1,
+    "environment": 1,
     "geometry": 2,
     "conv": 2,
     "rank1": 2,
@@ -35,6 +36,8 @@ FLOORS = {
     "experiments": 6,
     "plots": 7,
     "explore": 7,
+    "exercises": 7,
+    "explorables": 7,
 }
 # Neighbours on one floor that know nothing of each other.
 STRANGERS = [{"models", "data"}, {"decompose", "capacity"}, {"conv", "rank1"}]

@@ -96,7 +96,7 @@ def window(frames: int, count: int, stride: int, shift: float = 0.0) -> np.ndarr
 
 def shown(clips: Sequence[Tensor], indices: Sequence[np.ndarray]) -> Tensor:
     """The windows of some clips: float32 (B, 1, T, H, W) without the mean over time of each pixel, which is the scene that
-    stands still, and of deviation 1."""
+    stands still, and of deviation 1. A window of one frame shows that scene: only its mean over all pixels is taken away."""
     x = torch.stack([clip[torch.from_numpy(index)] for clip, index in zip(clips, indices, strict=True)])[:, None].float()
-    x = x - x.mean(2, keepdim=True)
+    x = x - x.mean(2 if x.shape[2] > 1 else (1, 2, 3, 4), keepdim=True)
     return x / x.std((1, 2, 3, 4), correction=0, keepdim=True).clamp_min(1.0)

@@ -86,6 +86,8 @@ def itsl(
 
 def direct(title: str, full: Stage, budget: float, batch_size: int, large: bool = False, accumulation: int = 1) -> Plan:
     """Full-size clips from beginning to end; `large` with the atoms, from the beginning, that ITSL's resampling ends with."""
-    t = schedule(1, full.frames, full.size)[0]
-    swap, grid = ("resample", (t.frames, t.size)) if large else ("keep", None)
+    swap, grid = "keep", None
+    if large:
+        t = schedule(1, full.frames, full.size)[0]
+        swap, grid = "resample", (t.frames, t.size)
     return Plan(title, (replace(full, name="direct"),), (budget,), batch_size, swap, accumulation, grid)

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from stdcf_lib import explore
-from stdcf_lib.plots import actions, capacity, itsl, reconstruction, tempo, tr_mnist
-from stdcf_lib.plots.style import Drawing
+import torch
+
+from stdcf_lib import STDCFConv3d, atoms, explore
+from stdcf_lib.data.probes import moving_bar
+from stdcf_lib.plots import actions, capacity, itsl, joint_convolution, motion, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots.style import Drawing, Film
 
 
 def at_rest(make: Callable[[], explore.Panel]) -> Drawing:
@@ -15,14 +18,32 @@ def at_rest(make: Callable[[], explore.Panel]) -> Drawing:
     return panel.draw(**panel.values)
 
 
+def output_voxel() -> Drawing:
+    """The voxel that notebook 02 begins with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = STDCFConv3d(1, 4, kernel_size=3)
+    clip = moving_bar(frames=8, size=12, length=7)
+    return joint_convolution.voxel(clip, layer.psi, layer.phi, layer.alpha[0, 0], t=2, y=4, x=4)
+
+
+def direction_selectivity() -> Drawing:
+    """The filter of notebook 02 that looks to the right, and the nearest separable one."""
+    psi, phi = atoms.spatial_atoms((5, 5), 3), atoms.temporal_atoms(5, 3)
+    alpha = torch.zeros(3, 3, dtype=psi.dtype)
+    alpha[0, 2], alpha[1, 1] = 1, 0.535
+    return joint_convolution.direction_selectivity(psi, phi, alpha)
+
+
 # A name starts with the number of the notebook that explains the figure.
-FIGURES: dict[str, Callable[[], Drawing]] = {
+FIGURES: dict[str, Callable[[], Drawing | Film]] = {
+    "00_start": motion.watching,
     "01_alpha_matrix": capacity.alpha_matrix,
     "01_counts": capacity.counts,
     "01_nearest_rank1": capacity.nearest_rank1_trained,
     "02_atom_products": partial(at_rest, explore.atom_products),
-    "02_output_voxel": partial(at_rest, explore.output_voxel),
-    "02_direction_selectivity": partial(at_rest, explore.direction_selectivity),
+    "02_output_voxel": output_voxel,
+    "02_direction_selectivity": direction_selectivity,
     "02_compass": partial(at_rest, explore.probe),
     "03_making": tr_mnist.making,
     "03_borders": tr_mnist.borders,
@@ -61,7 +82,7 @@ FIGURES: dict[str, Callable[[], Drawing]] = {
 
 
 def main(folder: Path = Path("figures")) -> None:
-    """Write every figure of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn."""
+    """Write every figure of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn. Of a film the SVG is the first frame."""
     for name, draw in FIGURES.items():
         draw().save(folder / name)
         print(folder / name)

@@ -28,7 +28,7 @@ def contact_sheet(real: str | Path | None = None, subject: int = 11, scenario: i
     if real is not None:
         columns.append(("real KTH", [_real_strip(Path(real), action) for action in ACTIONS]))
     figure, axes = new_figure(
-        len(ACTIONS), len(columns), width=7.2 * len(columns), height=0.95 * len(ACTIONS) + 0.4, squeeze=False
+        len(ACTIONS), len(columns), width=6.4 * len(columns), height=0.85 * len(ACTIONS) + 0.4, squeeze=False
     )
     for j, (name, strips) in enumerate(columns):
         axes[0, j].set_title(name)

@@ -11,7 +11,7 @@ from stdcf_lib import STDCFConvTranspose3d, capacity
 from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.experiments import reconstruction
 from stdcf_lib.models import ReconstructionAutoencoder
-from stdcf_lib.plots.style import BLACK, BLUE, VERMILLION, Drawing, new_figure, show_signed, styled
+from stdcf_lib.plots.style import FULL, JOINT, NEUTRAL, SEPARABLE, Drawing, new_figure, show_signed, signed_key, styled
 
 
 @styled
@@ -48,6 +48,7 @@ def alpha_matrix(C: int = 3, K_u: int = 5, K_t: int = 3, middle: int = 3, seed: 
     picture.text(at_rank1 + columns / 2, -gap - middle, "$n$", ha="center")
     picture.text(at_rank1 + columns / 2, rows + gap / 4, f"$\\alpha = m\\,n$\nrank {ranks['rank-1']}", **below)
     picture.text(at_free + columns / 2, rows + gap / 4, f"$\\alpha$ free\nrank {ranks['free']}", **below)
+    signed_key(picture, at_free, -gap - middle, width=0.8 * columns, limit=3)
     picture.set(xlim=(0, at_free + columns), ylim=(rows + 2 * gap, -2 * gap - middle), frame_on=False)
     picture.set_title(
         f"$C={C}$, $K_u={K_u}$, $K_t={K_t}$, $C''={middle}$: the blocks of $\\alpha = m\\,n$ have rank {block_rank},\n"
@@ -56,8 +57,8 @@ def alpha_matrix(C: int = 3, K_u: int = 5, K_t: int = 3, middle: int = 3, seed: 
     )
 
     index = np.arange(1, min(rows, columns) + 1)
-    spectrum.plot(index, values["free"], "o-", color=BLUE, markersize=4, label="free $\\alpha$")
-    spectrum.plot(index, values["rank-1"], "s--", color=VERMILLION, markersize=4, label="$\\alpha = m\\,n$")
+    spectrum.plot(index, values["free"], "o-", color=JOINT, markersize=4, label="free $\\alpha$: joint")
+    spectrum.plot(index, values["rank-1"], "s--", color=SEPARABLE, markersize=4, label="$\\alpha = m\\,n$: rank-1")
     largest = max(v.max() for v in values.values())
     spectrum.set(xlim=(0.5, len(index) + 0.5), ylim=(-0.05 * largest, 1.05 * largest))
     spectrum.set(xlabel="index of singular value", ylabel="singular value of the whole matrix")
@@ -66,6 +67,34 @@ def alpha_matrix(C: int = 3, K_u: int = 5, K_t: int = 3, middle: int = 3, seed: 
     spectrum.legend()
     arrays = {"m": tall, "n": wide, "alpha": matrices["rank-1"], "free": matrices["free"]}
     return Drawing(figure, arrays | {"alpha_singular": values["rank-1"], "free_singular": values["free"]})
+
+
+@styled
+def outer_products(alpha: np.ndarray, middle: int) -> Drawing:
+    """Draw α (C_out, C_in, K_u, K_t), unfolded, as the sum of `middle` outer products and of what they leave out [ours].
+
+    The outer products are those of the nearest rank-1 layer; each has its m to the left and its n above.
+    """
+    whole, nearest = capacity.matricize(alpha), capacity.nearest_rank1(alpha, middle)
+    tall, wide = (np.asarray(factor).reshape(len(nearest.m), -1) for factor in (nearest.m, nearest.n.swapaxes(0, 1)))
+    terms = np.einsum("kr, kc -> krc", tall, wide)
+    rest, limit = whole - terms.sum(0), float(np.abs(whole).max()) or 1.0
+    rows, columns = whole.shape
+    gap = 0.35 * columns
+    figure, axes = new_figure(width=9.6, height=1.0 + 9.6 * (rows + 5) / ((len(terms) + 2) * (columns + gap) + columns))
+    for place, matrix in enumerate((whole, *terms, rest)):
+        left = place * (columns + gap)
+        show_signed(axes, matrix, limit).set_extent((left, left + columns, rows, 0))
+        if 0 < place <= len(terms):
+            show_signed(axes, tall[place - 1][:, None]).set_extent((left - 1.4, left - 0.4, rows, 0))
+            show_signed(axes, wide[place - 1][None]).set_extent((left, left + columns, -0.4, -1.4))
+        names = [r"$\alpha$", *(f"$m_{{{k}}}\\,n_{{{k}}}$" for k in range(1, len(terms) + 1)), "left out"]
+        axes.text(left + columns / 2, -2.2, names[place], ha="center")
+        if place:
+            axes.text(left - gap / 2 - 0.7, rows / 2, "=" if place == 1 else "+", ha="center", va="center")
+    axes.set(xlim=(-0.5, (len(terms) + 2) * (columns + gap)), ylim=(rows + 0.5, -4.5), aspect="equal", frame_on=False)
+    axes.set_title(f"$C''={middle}$: one outer product a middle channel keeps {1 - nearest.error**2:.0%} of $\\alpha$")
+    return Drawing(figure, {"alpha": whole, "terms": terms, "left_out": rest})
 
 
 @styled
@@ -89,9 +118,9 @@ def counts(C: int = 4, K_u: int = 5, K_t: int = 3) -> Drawing:
             "dimension": [capacity.rank1_dimension(*setting) for setting in settings],
         }
         axes.axvline(here[name], color="0.8", linewidth=4)
-        axes.plot(x, curves["free"], "-", color=BLUE, label="free $\\alpha$: parameters and dimension")
-        axes.plot(x, curves["parameters"], ":", color=BLACK, label="rank-1 layer: parameters")
-        axes.plot(x, curves["dimension"], "s--", color=VERMILLION, markersize=4, label="rank-1 layer: dimension")
+        axes.plot(x, curves["free"], "-", color=JOINT, label="free $\\alpha$: parameters and dimension")
+        axes.plot(x, curves["parameters"], ":", color=SEPARABLE, label="rank-1 layer: parameters")
+        axes.plot(x, curves["dimension"], "s--", color=SEPARABLE, markersize=4, label="rank-1 layer: dimension")
         fixed = ", ".join(f"${key}={value}$" for key, value in {"C": C, "K_u": K_u, "K_t": K_t}.items() if key != name)
         axes.set(xlabel=labels[name], title=fixed, xlim=(x[0] - 0.5, x[-1] + 0.5), ylim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -128,17 +157,18 @@ def families(C: int = 8, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Dra
 
     figure, (left, right) = new_figure(1, 2, width=9.6, height=2.8)
     counts = np.array(list(dimensions.values())) / C**2
-    bars = left.barh(list(dimensions), counts, color=[BLACK, BLUE, VERMILLION, VERMILLION])
+    bars = left.barh(list(dimensions), counts, color=[FULL, JOINT, SEPARABLE, SEPARABLE])
     bars[-1].set_alpha(0.5)
     left.bar_label(bars, [f"{count:g}" for count in counts], padding=3)
     left.set(xlabel="dimension, in units of $C^2$", xlim=(0, 30))
     left.invert_yaxis()
     arrays = {"dimensions": counts, "joint to rank-1": np.array(to_rank1), "rank-1 to joint": np.array(to_joint)}
-    for row, (values, color) in enumerate(((to_rank1, BLUE), (to_joint, VERMILLION))):
+    for row, (values, color) in enumerate(((to_rank1, JOINT), (to_joint, SEPARABLE))):
         right.plot(values, np.full(len(values), row), "o", color=color, alpha=0.5)
     right.set(xlabel="relative distance of the filters", xlim=(0, 1), ylim=(1.6, -0.6), yticks=range(2))
     right.set_yticklabels(["a joint layer's,\nto the nearest rank-1", "a rank-1 layer's,\nto the nearest joint"])
-    figure.suptitle(f"Filters of $3 \\times 3 \\times 3$, $C = C'' = {C}$")
+    apart = min(to_rank1 + to_joint) > 1e-6
+    figure.suptitle(f"$3 \\times 3 \\times 3$, $C = C'' = {C}$" + (": neither family contains the other" if apart else ""))
     return Drawing(figure, arrays)
 
 
@@ -169,9 +199,9 @@ def nearest_rank1(
         random = np.array([_errors(rng.normal(size=shape)) for _ in range(20)])
         if middle and name in middle:
             axes.axvline(middle[name], color="0.8", linewidth=4, label="$C''$ in Table A")
-        axes.fill_between(x, random.min(axis=0), random.max(axis=0), color=BLUE, alpha=0.2, linewidth=0)
-        axes.plot(x, random.mean(axis=0), "-", color=BLUE, label="random, 20 draws: mean, range")
-        lines = axes.plot(x, errors.T, "s--", color=VERMILLION, markersize=3, linewidth=1)
+        axes.fill_between(x, random.min(axis=0), random.max(axis=0), color=NEUTRAL, alpha=0.25, linewidth=0)
+        axes.plot(x, random.mean(axis=0), "-", color=NEUTRAL, label="random, 20 draws: mean, range")
+        lines = axes.plot(x, errors.T, "o--", color=JOINT, markersize=3, linewidth=1)
         lines[0].set_label(label)
         axes.set(xlabel="middle channels $C''$", title=f"{name}\n{c_in}→{c_out} channels", ylim=(0, 1))
         axes.xaxis.get_major_locator().set_params(integer=True)

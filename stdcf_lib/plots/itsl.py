@@ -6,43 +6,62 @@ from functools import cache
 import numpy as np
 import torch
 from matplotlib.collections import PolyCollection
+from matplotlib.patches import Rectangle
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
 from stdcf_lib.experiments.steps import records
-from stdcf_lib.experiments.turning import CARE_RATES, CHOSEN, PLANS, RANKED, SEEDS, TUNED, care_scores, final, kept, network
+from stdcf_lib.experiments.turning import (
+    CARE_RATES,
+    CHOSEN,
+    PLANS,
+    RANKED,
+    SEEDS,
+    TUNED,
+    care_scores,
+    final,
+    kept,
+    minutes,
+    network,
+)
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.plots.style import (
+    ALPHA,
     BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
+    FULL,
+    JOINT,
+    NEUTRAL,
+    PHI,
+    PSI,
+    SEPARABLE,
     SKY_BLUE,
-    VERMILLION,
+    YELLOW,
     Arrays,
     Drawing,
     Made,
     Plot,
     Scene,
     new_figure,
+    shade,
     show_frame,
     show_signed,
     styled,
 )
 
 GIB = 2**30
-# A stage's kind, by what it freezes.
-KIND_COLORS = {"spatial": BLUE, "temporal": ORANGE, None: BLACK}
-# Blue and green for ITSL, black for full size, orange without freezing, red where another part is missing.
+# A stage has the colour of the atoms that it trains: stage-t, with ψ frozen, that of φ.
+KIND_COLORS = {"spatial": PHI, "temporal": PSI, None: NEUTRAL}
+STAGE_COLORS = {"full": NEUTRAL, "stage-t": PHI, "stage-s": PSI}
+# Shades of STDCF's blue for ITSL, grey for full size, light blue without freezing, and what alone is left to train elsewhere:
+# φ in stage-t, ψ in stage-s, α with atoms that never train.
 _LOOKS = {
-    "itsl-resample": (BLUE, "o"), "itsl": (SKY_BLUE, "s"), "itsl-dilate": (GREEN, "^"),
-    "direct": (BLACK, "D"), "direct-updates": (BLACK, "o"), "direct-large": (BLACK, "s"), "direct-memory": (BLACK, "v"),
-    "multigrid": (PURPLE, "P"),
-    "unfrozen": (ORANGE, "s"), "unfrozen-resample": (ORANGE, "o"), "unfrozen-restored": (ORANGE, "D"),
-    "atoms-never-train": (VERMILLION, "X"), "t-only": (VERMILLION, "<"), "s-only": (VERMILLION, ">"),
+    "itsl-resample": (JOINT, "o"), "itsl": (shade(JOINT, 0.45), "s"), "itsl-dilate": (shade(JOINT, -0.5), "^"),
+    "direct": (NEUTRAL, "D"), "direct-updates": (NEUTRAL, "o"), "direct-large": (NEUTRAL, "s"), "direct-memory": (NEUTRAL, "v"),
+    "multigrid": (shade(YELLOW, -0.4), "P"),
+    "unfrozen": (SKY_BLUE, "s"), "unfrozen-resample": (shade(SKY_BLUE, -0.5), "v"), "unfrozen-restored": (SKY_BLUE, "D"),
+    "atoms-never-train": (ALPHA, "X"), "t-only": (PHI, "<"), "s-only": (PSI, ">"),
 }  # fmt: skip
 PLAN_COLORS = {name: color for name, (color, _) in _LOOKS.items()}
 PLAN_MARKERS = {name: marker for name, (_, marker) in _LOOKS.items()}
@@ -94,7 +113,7 @@ def needs() -> Made:
     names = ("stored (GiB)", "compute (GMAC)")
     every = []
     for axes, name in zip(panels, names, strict=True):
-        bars = axes.barh(range(3), 1, color=[BLACK, BLUE, ORANGE], height=0.6, zorder=3, animated=True)
+        bars = axes.barh(range(3), 1, color=list(STAGE_COLORS.values()), height=0.6, zorder=3, animated=True)
         every.append((bars, axes.bar_label(bars, ["1", "1", "1"], padding=4, animated=True)))
         axes.set(xlabel=name, yticks=range(3), yticklabels=["stage-s\n64×224²"] * 3)
         axes.xaxis.set_animated(True)
@@ -141,15 +160,19 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
     state = 3 * 4 * r50_cost(8, size).parameters  # weights, gradients, momentum
     figure, axes = new_figure(width=7.2, height=3.6)
     arrays = {}
-    for shift, (name, stage, color) in enumerate((("full", full, BLACK), ("stage-t", t, BLUE), ("stage-s", s, ORANGE))):
+    for shift, (name, stage) in enumerate((("full", full), ("stage-t", t), ("stage-s", s))):
         # Nothing in this network shrinks time, so what is kept grows in proportion to the frames.
         four, eight = (r50_cost(k * stage.frames, stage.size, batch=batch).stored_bytes for k in (1, 2))
         longest = [int((m * 1e9 - state - (2 * four - eight)) / (eight - four) * 8) for m in memories]
         place = np.arange(len(memories)) + 0.27 * (shift - 1)
-        axes.bar_label(axes.bar(place, longest, width=0.25, color=color, label=name), padding=2)
+        axes.bar_label(axes.bar(place, longest, width=0.25, color=STAGE_COLORS[name], label=name, zorder=3), padding=2)
         arrays[name] = np.array(longest)
     axes.set(xticks=range(len(memories)), xticklabels=[f"{m} GB" for m in memories], xlabel="memory of the GPU")
-    axes.set(ylabel="frames of the full clip", title=f"The longest clips of {size}² that fit, {batch} at a time, float32")
+    times = min(arrays["stage-t"] / arrays["full"])
+    axes.set(
+        ylabel=f"longest clip, frames of {size}²",
+        title=f"A stage fits clips {times:.0f} times as long ({batch} at a time, float32)",
+    )
     axes.legend()
     return Drawing(figure, arrays)
 
@@ -162,16 +185,16 @@ def stages(iterations: int = 2, frames: int = 8, size: int = 224, reduction: int
 @styled
 def stages_scene(count: int) -> Scene[[int, int, int, int]]:
     """The figure of `stages` for that many stages."""
-    figure, axes = new_figure(width=1.5 * count + 0.5, height=2.9)
+    figure, axes = new_figure(width=1.5 * count + 0.5, height=3.1)
     clips = [PolyCollection([], alpha=0.8, animated=True) for _ in range(count)]
     for clip in clips:
         axes.add_collection(clip)
-    texts = [axes.text(1.4 * i, -0.08, "1\n2\n3", va="top", animated=True) for i in range(count)]
-    axes.set(xlim=(-0.1, 1.4 * count), ylim=(-0.75, 1.1), xticks=[], yticks=[])
-    axes.set_title("Each bar is a frame, as high as its side")
+    texts = [axes.text(1.4 * i, -0.08, "1\n2\n3\n4", va="top", animated=True) for i in range(count)]
+    axes.set(xlim=(-0.1, 1.4 * count), ylim=(-0.9, 1.1), xticks=[], yticks=[])
+    axes.set_title("Space and time by turns: each bar is a frame, as high as its side")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    labels = {"spatial": "ψ frozen", "temporal": "φ frozen", None: "all trains"}
+    labels = {"spatial": "φ trains,\nψ rests", "temporal": "ψ trains,\nφ rests", None: "all trains"}
 
     def show(iterations: int, frames: int, size: int, reduction: int) -> Arrays:
         planned = schedule(iterations, frames, size, reduction)
@@ -180,8 +203,9 @@ def stages_scene(count: int) -> Scene[[int, int, int, int]]:
             left = 1.4 * i + width * np.arange(stage.frames)
             right = left + 0.8 * width
             low, high = np.zeros_like(left), np.full_like(left, height)
-            clip.set_verts(np.stack([left, low, right, low, right, high, left, high], 1).reshape(-1, 4, 2))
+            clip.set_verts(list(np.stack([left, low, right, low, right, high, left, high], 1).reshape(-1, 4, 2)))
             clip.set_facecolor(KIND_COLORS[stage.frozen])
+            text.set_color(shade(KIND_COLORS[stage.frozen], -0.25))
             text.set_text(f"{stage.name}\n{stage.frames}×{stage.size}²\n{labels[stage.frozen]}")
         return {"frames": np.array([s.frames for s in planned]), "size": np.array([s.size for s in planned])}
 
@@ -233,11 +257,18 @@ def _turning_digits(clips: int, seed: int) -> TurningDigits:
 
 @styled
 def swapped(atom: int = 1) -> Drawing:
-    """Draw what becomes of a spatial atom, made for the grid of stage-t, on the twice finer grid of stage-s, by each rule."""
+    """Draw what each rule makes of the spatial atom at index `atom`, from stage-t's grid on the twice finer one of stage-s."""
     coarse, fine = Stage("t", 8, 14), Stage("s", 2, 28)
     figure, panels = new_figure(1, 4, width=9.6, height=2.9)
     arrays = {}
-    for axes, rule in zip(panels, ("built", "keep", "dilate", "resample"), strict=True):
+    titles = {
+        "built": "14², as built",
+        "keep": "28², keep:\nsees half as far",
+        "dilate": "28², dilate:\nas far, with gaps",
+        "resample": "28², resample:\nas far, without gaps",
+    }
+    limit = float(STDCFConv3d(1, 1, 3).psi[atom].detach().abs().max())
+    for axes, rule in zip(panels, titles, strict=True):
         layer = STDCFConv3d(1, 1, 3, padding=1)
         if rule != "built":
             AtomSwap(layer, coarse, rule).to(fine)
@@ -246,10 +277,14 @@ def swapped(atom: int = 1) -> Drawing:
         spread[::d, ::d] = psi
         pixel = 2.0 if rule == "built" else 1.0  # in pixels of the fine grid
         reach = pixel * len(spread) / 2
-        show_signed(axes, spread.numpy()).set_extent((-reach, reach, -reach, reach))
-        axes.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), title="14², as built" if rule == "built" else f"28², {rule}")
+        image = show_signed(axes, spread.numpy(), limit)
+        image.set_extent((-reach, reach, -reach, reach))
+        axes.add_patch(Rectangle((-3, -3), 6, 6, fill=False, edgecolor=PSI, linewidth=2))
+        axes.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), title=titles[rule])
         arrays[rule] = spread.numpy()
-    figure.suptitle("The same piece of the scene: a spatial atom on a coarse grid, and by three rules on a finer one")
+    bar = figure.colorbar(panels[0].images[0], ax=panels, shrink=0.75, ticks=(-limit, 0, limit))
+    bar.set_ticklabels(["−max", "0", "+max"])
+    figure.suptitle(rf"A finer grid under the same scene: what becomes of $\psi_{{{atom + 1}}}$, which saw the framed piece")
     return Drawing(figure, arrays)
 
 
@@ -265,6 +300,7 @@ def care(names: Sequence[str] = TUNED) -> Drawing:
         axes.plot(CHOSEN[name], scores[CHOSEN[name]], "o", color="none", markeredgecolor=BLACK, markersize=11)
         arrays[name] = np.array(list(scores.values()))
     axes.set(xscale="log", xlabel="highest learning rate", ylabel="joint accuracy at full size", ylim=(0, 1))
+    axes.set_title("The rate matters as much as the plan, so each plan gets its own (ringed)")
     axes.set_xticks(CARE_RATES, [f"{rate:g}" for rate in CARE_RATES], minor=False)
     axes.set_xticks([], minor=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
@@ -274,7 +310,7 @@ def care(names: Sequence[str] = TUNED) -> Drawing:
 @styled
 def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resample", "unfrozen-restored")) -> Drawing:
     """Draw how different the temporal atoms of trained layers are: singular values over the largest, a dot for each layer."""
-    figure, axes = new_figure(width=6.4, height=2.8)
+    figure, axes = new_figure(width=9.6, height=3.2)
     arrays = {}
     for shift, name in enumerate(names):
         spectra = []
@@ -284,37 +320,55 @@ def temporal_atoms_left(names: Sequence[str] = ("itsl-resample", "unfrozen-resam
         values = np.array(spectra) / np.array(spectra)[:, :1]
         arrays[name] = values
         place = np.arange(1, values.shape[1] + 1) + 0.25 * (shift - (len(names) - 1) / 2)
-        axes.bar(
-            place, np.median(values, 0), width=0.22, color=PLAN_COLORS[name], alpha=1 - 0.3 * shift, label=PLANS[name].title
-        )
-        for x, column in zip(place, values.T, strict=True):
-            axes.plot(np.full(len(column), x), column, ".", color=BLACK, markersize=3)
-    axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(0, 1.05))
+        scatter = np.linspace(-0.08, 0.08, len(values))
+        for k, column in enumerate(values.T):
+            label = None if k else PLANS[name].title
+            style = {
+                "color": PLAN_COLORS[name],
+                "marker": PLAN_MARKERS[name],
+                "markersize": 4,
+                "alpha": 0.6,
+                "linestyle": "none",
+            }
+            axes.plot(place[k] + scatter, column, label=label, **style)
+        axes.hlines(np.median(values, 0), place - 0.11, place + 0.11, color=BLACK, linewidth=2)
+    axes.set(xticks=range(1, 4), xlabel="singular value of φ", ylabel="share of the largest", ylim=(-0.03, 1.05))
+    axes.set_title("Unless φ is frozen or restored, a single temporal atom is left (a line: the median)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Drawing(figure, arrays)
 
 
 @styled
-def curves(names: Sequence[str] = ("itsl", "itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
-    """Draw the accuracy, at the size that is being trained, against the compute spent; the median and range over seeds."""
-    figure, axes = new_figure(width=8.0, height=4.4)
+def curves(names: Sequence[str] = ("itsl-resample", "direct", "t-only"), part: str = "joint") -> Drawing:
+    """Draw the accuracy *at full size* against compute and against minutes, the median and range over seeds.
+
+    It is known at the end of each stage, and after each epoch of a stage at full size. A plan's minutes are those of an idle
+    core (`turning.minutes`), shared out over its epochs as the seconds of the kept runs are.
+    """
+    figure, panels = new_figure(1, 2, width=9.6, height=4.2, sharey=True)
     arrays = {}
     for name in names:
-        rows = [kept(name, seed).metrics for seed in SEEDS[name]]
-        x = _compute(name, rows[0])
-        y = np.array([[row[part] for row in one] for one in rows])
-        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 5}
-        axes.fill_between(x, y.min(0), y.max(0), color=PLAN_COLORS[name], alpha=0.12, linewidth=0)
-        axes.plot(x, np.median(y, 0), label=PLANS[name].title, **style)
-        arrays |= {f"{name}, compute": x, name: y}
-    edges = np.cumsum(PLANS["itsl"].shares)
-    for left, right, stage in zip([0, *edges], edges, PLANS["itsl"].stages, strict=False):
-        axes.axvline(right, color=BLACK, linewidth=0.5, alpha=0.4)
-        place = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
-        axes.text((left + right) / 2, 1.0, stage.name, fontsize="small", **place)
-    axes.set(xlabel="compute spent, in full-size epochs", ylabel=f"{part} accuracy at the trained size")
-    axes.set(xlim=(0, None), ylim=(0, None))
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.95))
+        runs = [kept(name, seed).metrics for seed in SEEDS[name]]
+        full = {stage.name for stage in PLANS[name].stages if (stage.frames, stage.size) == (16, 28)}
+        chosen = [i for i, row in enumerate(runs[0]) if row["stage"] in full or f"full_{part}" in row]
+        accuracy = np.array([[rows[i].get(f"full_{part}", rows[i][part]) for i in chosen] for rows in runs])
+        seconds = np.median([[row["seconds"] for row in rows] for rows in runs], 0).cumsum()
+        spent = {"compute": _compute(name, runs[0])[chosen], "minutes": (minutes()[name] * seconds / seconds[-1])[chosen]}
+        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name], "markersize": 6}
+        for axes, (measure, x) in zip(panels, spent.items(), strict=True):
+            axes.fill_between(x, accuracy.min(0), accuracy.max(0), color=PLAN_COLORS[name], alpha=0.15, linewidth=0)
+            axes.plot(x, np.median(accuracy, 0), label=PLANS[name].title, **style)
+            arrays[f"{name}, {measure}"] = x
+        for i, x, y in zip(chosen, spent["compute"], np.median(accuracy, 0), strict=True):
+            if runs[0][i]["stage"] not in full:
+                text = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": "x-small"}
+                panels[0].annotate(f"after {runs[0][i]['stage']}", (x, y), (0, -8), **text)
+        arrays[name] = accuracy
+    for axes, label in zip(panels, ("compute spent, in full-size epochs", "minutes of training, one idle core"), strict=True):
+        axes.set(xlabel=label, xlim=(0, None), ylim=(0, 1))
+    panels[0].set_ylabel(f"{part} accuracy at full size")
+    panels[0].legend(loc="upper left")
+    figure.suptitle("At full size, small clips with all frames lead all the way; alternating ends where full size does")
     return Drawing(figure, arrays)
 
 
@@ -345,6 +399,8 @@ def outcome(names: Sequence[str] = RANKED) -> Drawing:
         axes.set(xlabel=f"{part} accuracy at full size", xlim=(0, 1))
     panels[0].set(yticks=range(len(names)), yticklabels=[PLANS[name].title for name in names])
     panels[0].invert_yaxis()
+    best = max(names, key=lambda name: np.mean(final(name)))
+    figure.suptitle(f"Highest in the mean: {PLANS[best].title} (a marker a seed, a bar for the mean)")
     return Drawing(figure, arrays)
 
 
@@ -355,15 +411,16 @@ def carried_over(names: Sequence[str] = ("itsl", "itsl-dilate", "itsl-resample")
     arrays = {}
     for axes, name in zip(panels[0], names, strict=True):
         labels = [stage.name for stage in PLANS[name].stages]
-        for key, title, style in ((part, "at its own size", "o-"), (f"full_{part}", "at full size", "s--")):
+        for key, title, style in ((part, "at its own size", "o:"), (f"full_{part}", "at full size", "s-")):
             values = np.array([[_last(kept(name, seed).metrics, stage)[key] for stage in labels] for seed in SEEDS[name]])
-            color = BLUE if key == part else VERMILLION
+            color = NEUTRAL if key == part else JOINT
             axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0)
             axes.plot(range(len(labels)), np.median(values, 0), style, color=color, label=title)
             arrays[f"{name}, {title}"] = values
         axes.set(xticks=range(len(labels)), xticklabels=labels, title=PLANS[name].title, xlabel="after stage")
     panels[0, 0].set(ylabel=f"{part} accuracy", ylim=(0, None))
-    panels[0, 0].legend()
+    panels[0, 0].legend(title="the same network")
+    figure.suptitle("After stage-t resampled atoms serve at full size; after stage-s little carries over")
     return Drawing(figure, arrays)
 
 
@@ -378,13 +435,17 @@ def published() -> Drawing:
     arrays = {}
     for axes, (name, table) in zip(panels, PUBLISHED.items(), strict=True):
         values = np.array(list(table.values()))
-        axes.plot(range(len(table)), values[:, 0], "o-", color=BLUE)
+        axes.plot(range(len(table)), values[:, 0], "o-", color=JOINT)
         for i, value in enumerate(values[:, 0]):
             axes.annotate(f"{value}", (i, value), (0, 6), textcoords="offset points", ha="center", fontsize="small")
         axes.set(xticks=range(len(table)), xticklabels=table, title=f"{name}, as published", ylabel="top-1 accuracy (%)")
         axes.margins(0.08, 0.18)
         arrays[name] = values
+    figure.suptitle("In the paper each stage ends higher than the one before")
     return Drawing(figure, arrays)
+
+
+_FAMILY = {"full": ("full 3D", FULL), "rank1": ("rank-1", SEPARABLE), "stdcf": ("STDCF", JOINT)}
 
 
 @styled
@@ -396,13 +457,13 @@ def steps(record: dict | None = None) -> Drawing:
     figure, panels = new_figure(1, 2, width=9.6, height=3.6)
     arrays = {}
     for axes, key, label in zip(panels, ("clips_per_second", "peak_gib"), ("clips a second", "peak memory (GiB)"), strict=True):
-        for shift, (stage, color) in enumerate(zip(names, (BLACK, BLUE, ORANGE), strict=False)):
-            values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for kind in kinds]
-            place = np.arange(len(kinds)) + 0.27 * (shift - 1)
-            bars = axes.bar(place, values, width=0.25, color=color, label=stage)
+        for shift, kind in enumerate(kinds):
+            values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for stage in names]
+            place = np.arange(len(names)) + 0.27 * (shift - (len(kinds) - 1) / 2)
+            bars = axes.bar(place, values, width=0.25, color=_FAMILY[kind][1], label=_FAMILY[kind][0], zorder=3)
             axes.bar_label(bars, fmt="%.2g", padding=2, fontsize="small")
-            arrays[f"{stage}, {key}"] = np.array(values)
-        axes.set(xticks=range(len(kinds)), xticklabels=kinds, ylabel=label)
+            arrays[f"{kind}, {key}"] = np.array(values)
+        axes.set(xticks=range(len(names)), xticklabels=names, ylabel=label)
     panels[0].legend()
     figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
     return Drawing(figure, arrays)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter
 from torch import Tensor, nn
 from torch.nn.functional import conv3d
@@ -23,15 +24,23 @@ from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.measure import cost
 from stdcf_lib.plots.style import (
+    ALPHA,
     BLACK,
-    BLUE,
-    VERMILLION,
+    FULL,
+    JOINT,
+    PHI,
+    PSI,
+    SEPARABLE,
     Arrays,
     Drawing,
     Scene,
+    family_color,
     new_figure,
+    shade,
     show_frame,
     show_signed,
+    signed_ends,
+    signed_key,
     styled,
 )
 
@@ -93,23 +102,24 @@ def atoms(psi: Tensor, phi: Tensor) -> Drawing:
     in_space, in_time = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.1, 1])[:, 0]
     axes = in_space.subplots()
     for m, atom in enumerate(psi):
-        _film(axes, atom[None], left=m * STEP)
-        axes.text(m * STEP + 0.5, -0.08, rf"$\psi_{{{m + 1}}}$", ha="center")
-    _fit(axes, right=len(psi) * STEP, bottom=1, top=-0.3)
-    in_space.suptitle(f"{len(psi)} spatial atoms of {psi.shape[1]}×{psi.shape[2]} pixels: dark below zero, light above")
+        _film(axes, atom[None], left=m * STEP, edge=PSI)
+        axes.text(m * STEP + 0.5, -0.08, rf"$\psi_{{{m + 1}}}$", ha="center", **_lettered(PSI))
+    signed_key(axes, len(psi) * STEP + 0.25, 0.42, width=0.9)
+    _fit(axes, right=len(psi) * STEP + 1.4, bottom=1, top=-0.3)
+    in_space.suptitle(f"{len(psi)} spatial atoms of {psi.shape[1]}×{psi.shape[2]} pixels: small pictures")
     limit = 1.15 * float(phi.abs().max())
     for n, axes in enumerate(in_time.subplots(1, len(phi), sharey=True, squeeze=False)[0]):
         axes.axhline(0, color="0.5", linewidth=1)
-        axes.bar(np.arange(phi.shape[1]), _numpy(phi[n]), color=BLUE, width=0.5)
+        axes.bar(np.arange(phi.shape[1]), _numpy(phi[n]), color=PHI, width=0.5, zorder=3)
         axes.set(xlabel="frame", ylim=(-limit, limit), xticks=np.arange(phi.shape[1]))
-        axes.set_title(rf"$\varphi_{{{n + 1}}}$")
-    in_time.suptitle(f"{len(phi)} temporal atoms of {phi.shape[1]} frames")
+        axes.set_title(rf"$\varphi_{{{n + 1}}}$", **_lettered(PHI))
+    in_time.suptitle(f"{len(phi)} temporal atoms of {phi.shape[1]} frames: short rhythms")
     return Drawing(figure, {"psi": _numpy(psi), "phi": _numpy(phi)})
 
 
 def products(psi: Tensor, phi: Tensor) -> Drawing:
     """Draw the multiplication table of atoms: frame t of film strip (m, n) is ψ_m · φ_n(t)."""
-    return products_scene(len(psi), *phi.shape, psi.shape[1] / psi.shape[2])(psi, phi)
+    return products_scene(len(psi), len(phi), phi.shape[1], psi.shape[1] / psi.shape[2])(psi, phi)
 
 
 @styled
@@ -121,13 +131,14 @@ def products_scene(spatial_atoms: int, temporal_atoms: int, frames: int, aspect:
     blank = torch.zeros(frames, 100, round(100 / aspect))
     in_space, in_time, table = [], [], {}
     for m in range(spatial_atoms):
-        axes.text(-0.15, top + m * STEP + 0.5, rf"$\psi_{{{m + 1}}}$", ha="right", va="center")
-        in_space += _film(axes, blank[:1], top=top + m * STEP, animated=True)
+        axes.text(-0.15, top + m * STEP + 0.5, rf"$\psi_{{{m + 1}}}$", ha="right", va="center", **_lettered(PSI))
+        in_space += _film(axes, blank[:1], top=top + m * STEP, edge=PSI, animated=True)
         for n in range(temporal_atoms):
             table[m, n] = _film(axes, blank, left=left + n * strip, top=top + m * STEP, animated=True)
     for n in range(temporal_atoms):
-        axes.text(left + n * strip + (strip - 0.55) / 2, -0.15, rf"$\varphi_{{{n + 1}}}$", ha="center")
-        in_time.append(_film(axes, torch.zeros(frames, 1, 1), left=left + n * strip, animated=True))
+        axes.text(left + n * strip + (strip - 0.55) / 2, -0.15, rf"$\varphi_{{{n + 1}}}$", ha="center", **_lettered(PHI))
+        in_time.append(_film(axes, torch.zeros(frames, 1, 1), left=left + n * strip, edge=PHI, animated=True))
+    signed_key(axes, -0.5, 0.35)
     _fit(axes, right=width - 0.4, bottom=height, left=-0.8, top=-0.6)
     sizes = f"{spatial_atoms} × {temporal_atoms} clips of {frames} frames"
     axes.set_title(rf"Every $\psi_m \otimes \varphi_n$ is a small clip: {sizes}")
@@ -148,7 +159,7 @@ def products_scene(spatial_atoms: int, temporal_atoms: int, frames: int, aspect:
 @torch.no_grad()
 def assembly(psi: Tensor, phi: Tensor, alpha: Tensor, terms: int) -> Drawing:
     """Draw W = Σ α^{mn} ψ_m ⊗ φ_n while it grows: its first `terms` terms, the largest |α| first."""
-    return assembly_scene(*alpha.shape, phi.shape[1])(psi, phi, alpha, terms)
+    return assembly_scene(len(psi), len(phi), phi.shape[1])(psi, phi, alpha, terms)
 
 
 @styled
@@ -161,18 +172,20 @@ def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scen
     table = _table(axes["alpha"], torch.zeros(spatial_atoms, temporal_atoms))
     table.set_animated(True)
     axes["alpha"].spines[:].set_animated(True)
-    axes["alpha"].set_title(r"$\alpha$; in use: framed")
+    axes["alpha"].set_title(r"$\alpha$; in use: framed", **_lettered(ALPHA))
     frame = {
         (i, j): _outline(axes["alpha"], j - 0.45, i - 0.45, 0.9, 0.9, animated=True) for i, j in np.ndindex(*table.get_size())
     }
-    (curve,) = axes["errors"].plot([], [], "o-", color=BLUE, markersize=3, animated=True)
-    (now,) = axes["errors"].plot([], [], "D", color=VERMILLION, markersize=7, zorder=3, animated=True)
+    (curve,) = axes["errors"].plot([], [], "o-", color=JOINT, markersize=3, animated=True)
+    (now,) = axes["errors"].plot([], [], "D", color=ALPHA, markersize=7, zorder=3, animated=True)
     axes["errors"].set(xlabel="terms", ylabel="relative error", xlim=(-0.05 * most, 1.05 * most), ylim=(-0.05, 1.05))
     axes["errors"].xaxis.get_major_locator().set_params(integer=True)
     axes["errors"].yaxis.set_animated(True)
     names = [axes["films"].text(0, 1.5 * row - 0.06, f"$W$, sum of all {most}", animated=True) for row in range(3)]
     films = [_film(axes["films"], torch.zeros(frames, 1, 1), top=1.5 * row, animated=True) for row in range(3)]
-    _fit(axes["films"], right=frames * STEP, bottom=4, top=-0.3)
+    key = signed_key(axes["films"], 0.05, 4.12, limit=1)
+    key.xaxis.set_animated(True)
+    _fit(axes["films"], right=frames * STEP, bottom=4.5, top=-0.3)
     title = figure.suptitle("terms", animated=True)
 
     @torch.no_grad()
@@ -189,7 +202,7 @@ def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scen
 
         _set(table, _numpy(alpha))
         for place, outline in frame.items():
-            outline.set(visible=place in used, edgecolor=VERMILLION if place == (m, n) else "black")
+            outline.set(visible=place in used, edgecolor=ALPHA if place == (m, n) else BLACK)
         curve.set_data(range(len(errors)), _numpy(errors))
         now.set_data([terms], [float(errors[terms])])
         axes["errors"].set_ylim(-0.05, 1.05 * float(errors.max()))
@@ -197,7 +210,10 @@ def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scen
         names[1].set_text(f"sum of {terms}")
         for images, film in zip(films, (every[terms - 1], sums[terms], w), strict=True):
             _set_film(images, film, limit=w.abs().max())
-        title.set_text(f"{terms} of {len(order)} terms: relative error {errors[terms]:.2f}")
+        key.set_xticks((-1, 0, 1), signed_ends(float(w.abs().max())))
+        title.set_text(
+            f"The {terms} largest of {len(order)} terms make the filter up to a relative error of {errors[terms]:.2f}"
+        )
         arrays = {"alpha": alpha, "term": every[terms - 1], "sum": sums[terms], "filter": w, "errors": errors}
         return {name: _numpy(values) for name, values in arrays.items()}
 
@@ -217,22 +233,44 @@ def three_layers(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int =
     frames = clip[0, 0, t : t + phi.shape[1]]
     columns = {
         "clip": frames[:, None],
-        r"after $\varphi$: $N$": after_phi[:, None, t],
-        r"after $\psi$: $N \cdot M$": after_psi[:, :, t],
-        r"after $\alpha$: $C_{out}$": output[:, None, t],
+        rf"after $\varphi$: $N = {len(phi)}$": after_phi[:, None, t],
+        rf"after $\psi$: $N \cdot M = {len(phi) * len(psi)}$": after_psi[:, :, t],
+        rf"after $\alpha$: $C_{{out}} = {len(alpha)}$": output[:, None, t],
     }
-    rows, gap = max(map(len, columns.values())), 0.7
+    colors = dict(zip(columns, ("0.5", PHI, PSI, ALPHA), strict=True))
+    rows, gap = max(map(len, columns.values())), 0.9
     right = sum(maps.shape[1] * STEP + gap for maps in columns.values()) - gap
-    figure, axes = new_figure(width=9, height=0.5 + 9 * (rows * STEP + 0.4) / right)
+    figure, axes = new_figure(width=10, height=0.4 + 10 * (rows * STEP + 0.6) / right)
     left = 0.0
-    for name, maps in columns.items():
+    for number, (name, maps) in enumerate(columns.items()):
         top = (rows - len(maps)) * STEP / 2
         for row, film in enumerate(maps):
-            _film(axes, film, left=left, top=top + row * STEP, limit=maps.abs().max(), gray=name == "clip")
-        axes.text(left + (maps.shape[1] * STEP - STEP + 1) / 2, top - 0.1, name, ha="center")
+            _film(
+                axes,
+                film,
+                left=left,
+                top=top + row * STEP,
+                limit=maps.abs().max(),
+                gray=number == 0,
+                edge=colors[name] if number else None,
+            )
+            if number in (1, 2):
+                label = rf"$\varphi_{{{row + 1}}}$"
+                axes.text(left - 0.07, top + row * STEP + 0.5, label, ha="right", va="center", **_lettered(PHI))
+        heading = left + (maps.shape[1] * STEP - STEP + 1) / 2
+        axes.text(heading, top - (0.33 if number == 2 else 0.1), name, ha="center", **_lettered(colors[name]))
+        if number == 2:
+            for m in range(len(psi)):
+                axes.text(left + m * STEP + 0.5, top - 0.08, rf"$\psi_{{{m + 1}}}$", ha="center", **_lettered(PSI))
+        if number:
+            axes.annotate("", (left - 0.3, rows * STEP / 2), (left - 0.62, rows * STEP / 2), arrowprops={"arrowstyle": "->"})
         left += maps.shape[1] * STEP + gap
+    signed_key(axes, 0.05, rows * STEP - 0.3, width=1.2)
     _fit(axes, right=right, bottom=rows * STEP, top=-0.4)
-    axes.set_title(f"Frame {t} of the maps between the three layers")
+    axes.set_title(
+        rf"Eq. 2 at frame {t}: each rhythm $\varphi_n$ makes a map, each picture $\psi_m$ one of each, "
+        rf"and $\alpha$ mixes all {len(phi) * len(psi)}"
+    )
     arrays = {"frames": frames, "after_phi": after_phi[:, t], "after_psi": after_psi[:, :, t], "output": output[:, t]}
     return Drawing(figure, {name: _numpy(values) for name, values in arrays.items()})
 
@@ -267,7 +305,8 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
     _film(axes, output[t][None], left=right, limit=output.abs().max())
     _outline(axes, right + x / output.shape[2], y / output.shape[1], 1 / output.shape[2], 1 / output.shape[1])
     axes.text(right + 0.5, -0.05, f"output, frame {t}", ha="center")
-    _fit(axes, right=right + 1, bottom=1, top=-0.2)
+    signed_key(axes, right + 1.2, 0.42, width=0.6, limit=float(output.abs().max()))
+    _fit(axes, right=right + 2, bottom=1, top=-0.2)
     above.suptitle(f"Output voxel t={t}, y={y}, x={x} is {output[t, y, x]:+.3f}: the same sum, made in two ways")
 
     tables = {
@@ -280,7 +319,7 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
     }
     for cells, (name, values) in zip(below.subplots(1, 6), tables.items(), strict=True):
         _table(cells, values, numbers=True, labels=values.shape == alpha.shape)
-        cells.set_title(name)
+        cells.set_title(name, **(_lettered(ALPHA) if values is alpha else {}))
         cells.set_anchor("N")
         if values.shape != alpha.shape:
             cells.hlines([k * kh - 0.5 for k in range(1, kt)], -0.5, kw - 0.5, color="white", linewidth=4)
@@ -291,7 +330,7 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
 
 @styled
 @torch.no_grad()
-def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float = 1.0) -> Drawing:
+def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float = 1.0, wavelength: float = 8.0) -> Drawing:
     """Draw a filter above the nearest separable one: α, film strip, x-t slice, and answers to gratings of every direction."""
     w = torch.einsum("mn,mhw,nt->thw", alpha, psi, phi)
     fit = joint_decomposition(w[None, None], 1, 1)
@@ -301,24 +340,27 @@ def direction_selectivity(psi: Tensor, phi: Tensor, alpha: Tensor, speed: float 
     alphas = alpha, coordinates[0].T @ separable.flatten(1).T @ coordinates[1]
     directions = np.arange(0, 360, 5)
     pair = torch.stack([w, separable])[:, None]
-    answers = np.stack([response_amplitude(pair, speed, angle) for angle in directions.tolist()])
+    answers = np.stack([response_amplitude(pair, speed, angle, wavelength) for angle in directions.tolist()])
 
-    figure = Figure(figsize=(9.6, 4.4))
+    figure = Figure(figsize=(11, 4.2))
     layout: list[Any] = [[f"alpha {row}", f"film {row}", f"slice {row}", "polar"] for row in (0, 1)]
-    axes = figure.subplot_mosaic(layout, width_ratios=[1, 2.6, 1, 2], per_subplot_kw={"polar": {"projection": "polar"}})
+    axes = figure.subplot_mosaic(layout, width_ratios=[1, 4, 0.9, 1.7], per_subplot_kw={"polar": {"projection": "polar"}})
     for row, (name, film, line, color) in enumerate(
-        (("this filter", w, "-", BLUE), ("the nearest separable filter", separable, "--", VERMILLION))
+        (("this filter", w, "-", JOINT), ("the nearest separable filter", separable, "--", SEPARABLE))
     ):
         _table(axes[f"alpha {row}"], alphas[row], numbers=True)
-        axes[f"alpha {row}"].set_title(rf"$\alpha$, rank {np.linalg.matrix_rank(_numpy(alphas[row]), tol=1e-4)}")
+        rank = np.linalg.matrix_rank(_numpy(alphas[row]), tol=1e-4)
+        axes[f"alpha {row}"].set_title(rf"$\alpha$, rank {rank}", **_lettered(ALPHA))
         _film(axes[f"film {row}"], film, limit=w.abs().max())
         _fit(axes[f"film {row}"], right=len(w) * STEP, bottom=1)
         axes[f"film {row}"].set_title(name, color=color)
+        if row:
+            signed_key(axes["film 1"], 0.02, 1.06, limit=float(w.abs().max()))
         show_signed(axes[f"slice {row}"], _numpy(film[:, w.shape[1] // 2]), float(w.abs().max()))
         axes[f"slice {row}"].set(xlabel="x", ylabel="t, downwards", title="middle row")
         around = [*range(len(directions)), 0]
         axes["polar"].plot(np.radians(directions[around]), answers[around, row], line, color=color, linewidth=2)
-    axes["polar"].set(ylim=(0, 1.05 * answers.max()), yticklabels=[], title="amplitude of the answer to a grating")
+    axes["polar"].set(ylim=(0, 1.05 * answers.max()), yticklabels=[], title="answer to a grating")
     best = int(answers[:, 0].argmax())
     away = (best + 36) % 72
     figure.suptitle(
@@ -351,8 +393,8 @@ def sides(separable: Tensor, joint: Tensor) -> Drawing:
     arrays = {}
     for row, (name, (right, left)) in enumerate(both_ways.items()):
         *ratios, of_joint = arrays[name] = right / np.maximum(left, 1e-3 * right)
-        axes.plot(ratios, row + spread, "o", color=BLUE, markersize=3, alpha=0.5, label=None if row else "separable")
-        axes.plot(of_joint, row, "D", color=VERMILLION, label=None if row else "joint, rank 2")
+        axes.plot(ratios, row + spread, "o", color=SEPARABLE, markersize=3, alpha=0.5, label=None if row else "separable")
+        axes.plot(of_joint, row, "D", color=JOINT, label=None if row else "joint, rank 2")
     axes.axvline(1, color=BLACK, linewidth=0.8)
     axes.set(
         xscale="log",
@@ -363,6 +405,8 @@ def sides(separable: Tensor, joint: Tensor) -> Drawing:
     )
     axes.invert_yaxis()
     axes.legend(loc="upper center")
+    widest = max(max(r, 1 / r) for r in arrays["energy, bar, after ReLU"][:-1])
+    axes.set_title(f"Separable filters take no side, and after a ReLU a small one: at most {widest:.1f} to 1")
     return Drawing(figure, arrays)
 
 
@@ -372,34 +416,19 @@ def film_strips(strips: Mapping[str, Tensor], gray: bool = False) -> Drawing:
     """Draw named film strips (T, H, W), one a row, on one scale; `gray` for clips in [0, 1], otherwise signed."""
     longest = max(map(len, strips.values()))
     inches = min(1.0, 9 / (longest * STEP))  # a frame's width
-    figure, axes = new_figure(width=inches * longest * STEP, height=inches * 1.45 * len(strips) + 0.2)
+    figure, axes = new_figure(width=inches * longest * STEP, height=inches * (1.45 * len(strips) + (0 if gray else 0.4)) + 0.2)
     limit = torch.stack([film.abs().max() for film in strips.values()]).max()
     for row, (name, film) in enumerate(strips.items()):
         axes.text(0, 1.45 * row - 0.08, name)
         _film(axes, film, top=1.45 * row, limit=limit, gray=gray)
-    _fit(axes, right=longest * STEP, bottom=1.45 * len(strips) - 0.4, top=-0.4)
+    if not gray:
+        signed_key(axes, 0.03, 1.45 * len(strips) - 0.32, limit=float(limit))
+    _fit(axes, right=longest * STEP, bottom=1.45 * len(strips) - (0.4 if gray else 0), top=-0.4)
     return Drawing(figure, {name: _numpy(film) for name, film in strips.items()})
 
 
 @styled
 @torch.no_grad()
-def drift(filters: Mapping[str, Tensor], speed: float = 1.0, frames: int = 17, wavelength: float = 8.0) -> Drawing:
-    """Draw what filters (kt, kh, kw) answer, frame by frame at one place, to a grating drifting right and one drifting left."""
-    kt, size, _ = next(iter(filters.values())).shape
-    figure, panels = new_figure(1, 2, width=9, height=2.8, sharey=True)
-    arrays = {}
-    for axes, (side, direction) in zip(panels, {"right": 0, "left": 180}.items(), strict=True):
-        clip = drifting_grating(frames + kt - 1, size, speed=speed, direction=direction, wavelength=wavelength)
-        for (name, w), marker in zip(filters.items(), "os", strict=False):
-            answer = conv3d(2 * clip.to(w) - 1, w[None, None])[0, 0, :, 0, 0]
-            axes.plot(_numpy(answer), marker=marker, markersize=4, label=name)
-            arrays[f"{name}, {side}"] = _numpy(answer)
-        axes.set(xlabel="frame", title=f"grating drifting {side}")
-    panels[0].set_ylabel("answer of the filter")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(filters))
-    return Drawing(figure, arrays)
-
-
 def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: int, temporal_dilation: int = 1) -> Drawing:
     """Draw a direction bank, converted to M and N atoms, at work: its first filter, that one's answer, the energy of all.
 
@@ -420,21 +449,25 @@ def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: i
 @styled
 def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.Conv3d, int, int, int]]:
     """The figure of `compass` for clips of that many square frames, and a bank of that many directions and frames."""
-    figure = Figure(figsize=(9.6, 3.2))
-    layout: list[Any] = [["strips", "compass"]]
-    axes = figure.subplot_mosaic(layout, width_ratios=[3.6, 1], per_subplot_kw={"compass": {"projection": "polar"}})
+    figure = Figure(figsize=(10, 5.6))
+    layout: list[Any] = [["strips"], ["compass"]]
+    axes = figure.subplot_mosaic(layout, height_ratios=[1.9, 1], per_subplot_kw={"compass": {"projection": "polar"}})
     strips, blank = axes["strips"], torch.zeros(frames, 1, 1)
     in_filter = _film(strips, blank[:taps], animated=True)
+    edges = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=JOINT, linewidth=2, animated=True) for _ in range(taps)]
+    for edge in edges:
+        strips.add_patch(edge)
     in_clip = _film(strips, blank, top=1.6, gray=True, animated=True)
     in_answer = _film(strips, blank, top=3.2, animated=True)
     _outline(strips, (frames - 1) / 2 * STEP, 3.2, 1, 1, animated=True)
     for row, name in enumerate(("the filter that looks right", "clip", "its answer; framed: made from the frames above")):
         strips.text(0, 1.6 * row - 0.12, name)
+    signed_key(strips, 0.05, 0.45, width=1.7)
     _fit(strips, right=STEP * frames, bottom=4.2, top=-0.6)
     angles = np.arange(directions) * 2 * np.pi / directions
     width = 0.6 * 2 * np.pi / directions
-    bars = axes["compass"].bar(angles, np.ones(directions), width=width, color=BLUE, zorder=3, animated=True)
-    axes["compass"].set(yticklabels=[], title="energy of the answers")
+    bars = axes["compass"].bar(angles, np.ones(directions), width=width, color=JOINT, zorder=3, animated=True)
+    axes["compass"].set(yticklabels=[], title=f"energy of the {directions} answers")
     axes["compass"].yaxis.set_animated(True)
     title = figure.suptitle("$M$", animated=True)
 
@@ -450,9 +483,10 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
         _set_film(in_filter, filters[0])
         # Over the very frames of the clip that it meets when it answers in the middle frame.
         first = (frames - 1 - temporal_dilation * (taps - 1)) / 2
-        for k, image in enumerate(in_filter):
+        for k, (image, edge) in enumerate(zip(in_filter, edges, strict=True)):
             left = (first + k * temporal_dilation) * STEP
             image.set_extent((left, left + 1, 1, 0))
+            edge.set_x(left)
         for image, frame in zip(in_clip, _numpy(clip[0, 0]), strict=True):
             image.set_data(frame)
         _set_film(in_answer, answer[0])
@@ -473,9 +507,9 @@ def tempo(w: Tensor, dilations: Sequence[int] = (1, 2, 3)) -> Drawing:
     speeds = np.linspace(0, 3, 61)
     amplitudes = np.array([[response_amplitude(w[None, None], v, dilation=d)[0] for v in speeds] for d in dilations])
     figure, panels = new_figure(1, 2, width=9, height=3.2, sharey=True)
-    for d, answer, width in zip(dilations, amplitudes, np.linspace(5, 1.5, len(dilations)), strict=True):
+    for k, (d, answer, width) in enumerate(zip(dilations, amplitudes, np.linspace(5, 1.5, len(dilations)), strict=True)):
         for axes, x in zip(panels, (speeds, d * speeds), strict=True):
-            axes.plot(x, answer, label=f"dilation {d}", linewidth=width, alpha=0.8)
+            axes.plot(x, answer, color=shade(JOINT, 0.6 - 0.3 * k), label=f"dilation {d}", linewidth=width)
     panels[0].set(xlabel="speed of the grating, px/frame", ylabel="amplitude of the answer")
     panels[0].set_title("Dilated in time, a filter likes slower motion")
     panels[1].set(xlabel="dilation × speed, px/frame", xlim=(0, 3), title="Against dilation × speed: one curve")
@@ -511,13 +545,13 @@ def conversion(report: Sequence[ConvertedLayer]) -> Drawing:
     rows = np.arange(len(report))
     figure, (sizes, kept) = new_figure(1, 2, width=9, height=0.9 + 0.24 * len(report), sharey=True, width_ratios=[2, 1])
     sizes.hlines(rows, before, after, color="0.6")
-    sizes.plot(before, rows, "o", color=BLUE, markerfacecolor="white", label="before")
-    sizes.plot(after, rows, "D", color=VERMILLION, label="after")
+    sizes.plot(before, rows, "o", color=FULL, markerfacecolor="white", label="before: full 3D")
+    sizes.plot(after, rows, "D", color=JOINT, label="after: STDCF")
     sizes.set(xscale="log", xlabel="parameters", yticks=rows, yticklabels=[layer.name for layer in report])
     sizes.set_title(f"Parameters: {before.sum():,} before, {after.sum():,} after")
     sizes.invert_yaxis()
     sizes.legend()
-    kept.barh(rows, energy, height=0.5, color=BLUE, zorder=3)
+    kept.barh(rows, energy, height=0.5, color=JOINT, zorder=3)
     kept.set(xlim=(0, 1), xlabel="share of the filters' energy", title="Energy kept")
     return Drawing(figure, dict(zip(_REPORTED, (before, after, energy), strict=True)))
 
@@ -529,7 +563,7 @@ def costs(models: Mapping[str, nn.Module], input_size: tuple[int, ...]) -> Drawi
     names = {"parameters": "parameters", "macs": "multiply-accumulates", "stored_bytes": "bytes kept for backward"}
     figure, panels = new_figure(1, len(names), width=9.6, height=0.9 + 0.45 * len(models), sharey=True)
     for axes, label, values in zip(panels, names.values(), counted.T, strict=True):
-        axes.barh(range(len(models)), values, height=0.6, color=BLUE, zorder=3)
+        axes.barh(range(len(models)), values, height=0.6, color=[family_color(name) for name in models], zorder=3)
         for row, value in enumerate(values):
             axes.text(value, row, f" {value / values[0]:.2f}", va="center")
         axes.set(yticks=range(len(models)), yticklabels=list(models), xlabel=label, xlim=(0, 1.25 * values.max()))
@@ -552,18 +586,19 @@ def _film(
     limit: Tensor | None = None,
     gray: bool = False,
     step: float = STEP,
+    edge: str | None = None,
     animated: bool = False,
 ) -> list[AxesImage]:
-    """Place frames (T, H, W) side by side in axes whose y runs downwards; each is one unit wide."""
+    """Place frames (T, H, W) side by side in axes whose y runs downwards; each one unit wide, in a frame of colour `edge`."""
     most = float(frames.detach().abs().max() if limit is None else limit.detach()) or 1.0
     images = []
     for k, frame in enumerate(_numpy(frames)):
         images.append(show_frame(axes, frame) if gray else show_signed(axes, frame, most))
         height = frame.shape[0] / frame.shape[1]
         images[k].set(extent=(left + k * step, left + k * step + 1, top + height, top), animated=animated)
-        if gray:  # a white clip would melt into the page
-            options = {"fill": False, "edgecolor": "0.5", "linewidth": 0.5, "animated": animated}
-            axes.add_patch(Rectangle((left + k * step, top), 1, height, **options))
+        if gray or edge:  # a white clip would melt into the page
+            line = {"edgecolor": edge or "0.5", "linewidth": 2 if edge else 0.5, "animated": animated}
+            axes.add_patch(Rectangle((left + k * step, top), 1, height, fill=False, **line))
     return images
 
 
@@ -578,6 +613,11 @@ def _set_film(images: Sequence[AxesImage], frames: Tensor, limit: Tensor | None 
     most = float(frames.abs().max() if limit is None else limit)
     for image, frame in zip(images, _numpy(frames), strict=True):
         _set(image, frame, most)
+
+
+def _lettered(color: str) -> dict[str, Any]:
+    """How the name of a symbol is written: in its colour, darker so that it can be read."""
+    return {"color": shade(color, -0.25)}
 
 
 def _fit(axes: Axes, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> None:
@@ -595,6 +635,8 @@ def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = Tru
         axes.set_yticks(range(len(values)), [rf"$\psi_{{{m + 1}}}$" for m in range(len(values))])
         axes.set_xticks(range(values.shape[1]), [rf"$\varphi_{{{n + 1}}}$" for n in range(values.shape[1])])
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.tick_params(axis="y", labelcolor=_lettered(PSI)["color"])
+        axes.tick_params(axis="x", labelcolor=_lettered(PHI)["color"])
     if numbers:
         for (i, j), value in np.ndenumerate(cells):
             text = f"{value:.2f}".replace("-0.00", "0.00")
@@ -602,7 +644,8 @@ def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = Tru
     return image
 
 
-def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = VERMILLION, **options: Any) -> Rectangle:
-    outline = Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=2, **options)
+def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str = BLACK, **options: Any) -> Rectangle:
+    halo = [withStroke(linewidth=4, foreground="white")]  # so that it is seen on black, too
+    outline = Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=2, path_effects=halo, **options)
     axes.add_patch(outline)
     return outline

@@ -11,26 +11,38 @@ from torch import Tensor
 
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.experiments import reconstruction
-from stdcf_lib.experiments.reconstruction import FAMILIES, SEEDS, STARTS, SWEEP, SWEEP_EPOCHS, kept, trained
+from stdcf_lib.experiments.compare import difference
+from stdcf_lib.experiments.reconstruction import (
+    CHOSEN,
+    FAMILIES,
+    SEEDS,
+    STARTS,
+    SWEEP,
+    SWEEP_EPOCHS,
+    kept,
+    trained,
+)
 from stdcf_lib.plots.style import (
     BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
+    FULL,
+    JOINT,
+    PHI,
+    PSI,
+    SEPARABLE,
     Arrays,
     Drawing,
     Made,
     Plot,
     new_figure,
+    shade,
     show_frame,
     show_signed,
     styled,
 )
 
 MSE = "test MSE (gray², gray in [0, 1])"
-COLORS = dict(zip(FAMILIES, (BLUE, VERMILLION, PURPLE, ORANGE, GREEN), strict=True))
+# Three networks are rank-1: shades of one colour, so that the family is seen first.
+COLORS = dict(zip(FAMILIES, (JOINT, SEPARABLE, shade(SEPARABLE, 0.45), shade(SEPARABLE, -0.45), FULL), strict=True))
 MARKERS = dict(zip(FAMILIES, "osv^D", strict=True))
 
 
@@ -59,10 +71,10 @@ def learning_curves(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int]
         axes.fill_between(epochs, errors.min(0), errors.max(0), color=COLORS[name], alpha=0.12, linewidth=0)
         axes.plot(epochs, np.median(errors, 0), label=FAMILIES[name].title, **style)
         arrays |= {"epoch": epochs, name: errors}
-    axes.set(xlabel="epoch", ylabel=MSE, yscale="log", title=f"Median and range over {len(seeds)} seeds")
+    axes.set(xlabel="epoch", ylabel=MSE, yscale="log", title="STDCF learns fastest, and full 3D catches up")
     axes.yaxis.set_major_formatter("{x:.3f}")
     axes.yaxis.set_minor_formatter("{x:.3f}")
-    axes.legend()
+    axes.legend(title=f"median and range, {len(seeds)} seeds")
     return Drawing(figure, arrays)
 
 
@@ -73,7 +85,7 @@ def final_errors(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = 
     labels = {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in names}
     figure, axes = new_figure(width=7.2, height=1 + 0.6 * len(names))
     _dots(axes, errors, labels)
-    axes.set(xlabel=MSE, title=f"The test error after {reconstruction.EPOCHS} epochs: a marker a seed, a bar for the mean")
+    axes.set(xlabel=MSE, title="STDCF is ahead of rank-1; no difference is shown to a wider one or to full 3D")
     return Drawing(figure, errors)
 
 
@@ -81,28 +93,89 @@ def final_errors(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = 
 def starts(seeds: Sequence[int] = reconstruction.ABLATION_SEEDS, epochs: int = reconstruction.START_EPOCHS) -> Drawing:
     """Draw what the start of a network does to its test error after some epochs, a marker a seed."""
     errors = {name: np.array([_at_epoch(kept(name, seed).metrics, epochs)["test_mse"] for seed in seeds]) for name in STARTS}
-    figure, axes = new_figure(width=7.2, height=1 + 0.45 * len(errors))
-    _dots(axes, errors, {name: variant.title for name, variant in STARTS.items()})
-    axes.set(xlabel=MSE, xscale="log", xlim=(0.01, 1))
-    axes.set_title(f"Where a network starts shows after {epochs} epochs: a marker a seed, a bar for the mean")
+    figure, axes = new_figure(width=7.6, height=1 + 0.45 * len(errors))
+    most = 2 * np.median([values.mean() for values in errors.values()])
+    _dots(axes, {name: values if values.mean() < most else np.array([]) for name, values in errors.items()},
+          {name: variant.title for name, variant in STARTS.items()})  # fmt: skip
+    for row, values in enumerate(errors.values()):
+        if values.mean() >= most:  # on this scale the others would be one line
+            text = f"off the scale: {values.min():.2f} to {values.max():.2f} →"
+            axes.text(0.98, row, text, ha="right", va="center", transform=axes.get_yaxis_transform(), color=JOINT)
+    axes.set(xlabel=MSE, xlim=(0, most))
+    axes.set_title(f"After {epochs} epochs one start is ruinous, the others are close")
     return Drawing(figure, errors)
 
 
 @styled
+def care() -> Drawing:
+    """Draw what each start at each rate ended with, on validation clips: a line a start, a marker for the mean of the seeds."""
+    rates = reconstruction.CARE_RATES
+    figure, panels = new_figure(1, 3, width=8.4, height=3.4, sharey=True)
+    arrays: dict[str, np.ndarray] = {"rates": np.array(rates)}
+    for axes, (family, all_starts) in zip(panels, reconstruction.CARE_STARTS.items(), strict=True):
+        for start, marker in zip(all_starts, "osv", strict=True):
+            means = [np.mean(reconstruction.care_scores(family, start, rate)) for rate in rates]
+            axes.plot(rates, means, marker=marker, label=CARE_TITLES[start])
+            arrays[f"{family}, {start}"] = np.array(means)
+        start, rate = reconstruction.CHOSEN[family]
+        axes.plot(rate, arrays[f"{family}, {start}"][rates.index(rate)], "o", ms=16, mfc="none", color=BLACK, label="chosen")
+        axes.set(xscale="log", yscale="log", xlabel="learning rate", title=FAMILIES[family].title)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+    panels[0].set_ylabel("validation MSE after 10 epochs (gray²)")
+    panels[0].set_yticks([0.015, 0.02, 0.03, 0.05], ["0.015", "0.02", "0.03", "0.05"])
+    return Drawing(figure, arrays)
+
+
+CARE_TITLES = {
+    "bessel": "Fourier–Bessel",
+    "dct": "cosine",
+    "random": "random",
+    "composed": "composed filter",
+    "each": "each factor",
+    "kaiming": "Kaiming",
+    "gain1": "gain 1",
+    "torch": "torch's own",
+}
+"""The starts of `care`, in words."""
+
+
+@styled
+def answer(seeds: Sequence[int] = reconstruction.TUNED_SEEDS) -> Drawing:
+    """Draw the test error of each contestant at its own start and rate, and how far the others are from STDCF."""
+    errors = {family: np.array([kept(f"tuned-{family}", s).metrics[-1]["test_mse"] for s in seeds]) for family in CHOSEN}
+    figure, (left, right) = new_figure(1, 2, width=8.4, height=3.0, width_ratios=[1.5, 1])
+    _dots(left, errors, {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in errors})
+    left.set(xlabel=MSE, xlim=(None, None), title=f"{len(seeds)} seeds each, a bar for the mean")
+    arrays = dict(errors)
+    right.axvspan(-5, 5, color=BLACK, alpha=0.08, linewidth=0)
+    right.axvline(0, color=BLACK, linewidth=1)
+    for row, name in enumerate(errors):
+        if name != "stdcf":
+            found = difference(errors[name].tolist(), errors["stdcf"].tolist())
+            mean, low, high = (100 * part / errors["stdcf"].mean() for part in found)
+            right.plot([low, high], [row, row], color=COLORS[name], linewidth=3, linestyle="-")
+            right.plot(mean, row, MARKERS[name], color=COLORS[name], markersize=8)
+            arrays[f"{name} − stdcf, %"] = np.array([mean, low, high])
+    right.set(yticks=[], ylim=left.get_ylim(), xlabel="error above STDCF's (%)", title="Difference, 95% interval")
+    return Drawing(figure, arrays)
+
+
+@styled
 def dead_channels(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] = SEEDS) -> Drawing:
-    """Draw the test error of every run against how many of its 20 hidden channels are dead: 0 on all of 500 test clips."""
-    figure, axes = new_figure(width=7.2, height=4.2)
+    """Draw the test error of every run, and how many of its 20 hidden channels are dead where any are: 0 on 500 test clips."""
+    figure, axes = new_figure(width=7.2, height=1 + 0.5 * len(names))
     arrays = {}
     for name in names:
-        dead = np.array([count_dead(name, seed) for seed in seeds])
-        errors = np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds])
-        axes.plot(dead, errors, MARKERS[name], color=COLORS[name], alpha=0.8, label=FAMILIES[name].title)
-        arrays |= {f"{name}, dead": dead, name: errors}
-    axes.set(xlabel="dead hidden channels, of 20", ylabel=MSE, yscale="log", title="Runs that lost channels reconstruct worse")
-    axes.yaxis.set_major_formatter("{x:.3f}")
-    axes.yaxis.set_minor_formatter("{x:.3f}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+        arrays[f"{name}, dead"] = np.array([count_dead(name, seed) for seed in seeds])
+        arrays[name] = np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds])
+    _dots(axes, {name: arrays[name] for name in names}, {name: FAMILIES[name].title for name in names})
+    for row, name in enumerate(names):
+        for error, dead in zip(arrays[name], arrays[f"{name}, dead"], strict=True):
+            if dead:
+                axes.annotate(f"{dead} dead", (error, row), (0, 9), textcoords="offset points", ha="center", fontsize="small")
+    axes.set(xlabel=MSE, title="Runs that lost channels reconstruct worse")
     return Drawing(figure, arrays)
 
 
@@ -146,14 +219,19 @@ def reconstructions(seed: int = 0, names: Sequence[str] = ("rank1", "stdcf", "fu
 def clip_by_clip(names: tuple[str, str] = ("rank1", "stdcf"), seeds: Sequence[int] = SEEDS) -> Drawing:
     """Draw the error of one family against another's on each test clip, both averaged over seeds."""
     x, y = (np.mean([clip_errors(name, seed) for seed in seeds], axis=0) for name in names)
-    figure, axes = new_figure(width=4.8, height=4.8)
-    axes.plot(x, y, ".", color=BLUE, markersize=2, alpha=0.4)
-    most = max(x.max(), y.max()) * 1.05
-    axes.plot([0, most], [0, most], "--", color=BLACK, linewidth=1)
-    axes.text(most * 0.97, most * 0.9, "equal", ha="right", va="top", rotation=45)
-    axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
-    axes.set(xlabel=f"MSE of {FAMILIES[names[0]].title} (gray²)", ylabel=f"MSE of {FAMILIES[names[1]].title} (gray²)")
-    axes.set_title(f"{FAMILIES[names[1]].title} is better on {(y < x).mean():.1%} of {len(x):,} test clips")
+    figure, axes = new_figure(width=7.2, height=3.6)
+    gain = 100 * (1 - y / x)
+    low, high = COLORS[names[1]], COLORS[names[0]]
+    axes.plot(x[gain > 0], gain[gain > 0], ".", color=low, markersize=2, alpha=0.4)
+    axes.plot(x[gain <= 0], gain[gain <= 0], ".", color=high, markersize=4)
+    axes.axhline(0, color=BLACK, linewidth=1)
+    axes.axhline(gain.mean(), color=low, linestyle="--", linewidth=1, label=f"mean {gain.mean():.0f}%")
+    axes.text(0.99, 0.01, "equal", ha="right", va="bottom", transform=axes.get_yaxis_transform())
+    better, worse = FAMILIES[names[1]].title, FAMILIES[names[0]].title
+    axes.set(xlabel=f"MSE of {worse} on a clip (gray²)", ylabel=f"{better}'s error is lower by (%)")
+    axes.set(xlim=(0, None), ylim=(min(-4, 1.1 * gain.min()), 1.1 * gain.max()))
+    axes.set_title(f"{better} is better on {(gain > 0).mean():.1%} of {len(x):,} test clips, easy and hard")
+    axes.legend(loc="lower left")
     return Drawing(figure, {names[0]: x, names[1]: y})
 
 
@@ -172,7 +250,7 @@ def error_by_speed(names: Sequence[str] = ("rank1", "stdcf", "full"), seeds: Seq
         axes.plot(x, np.median(errors, 0), label=FAMILIES[name].title, **style)
         arrays[name] = errors
     axes.set(xlabel="mean speed of the two digits (pixels/frame)", ylabel=MSE, ylim=(0, None))
-    axes.set_title("Does motion separate the families?")
+    axes.set_title("Speed separates no families: rank-1 is behind at every speed alike")
     axes.legend()
     return Drawing(figure, arrays)
 
@@ -190,16 +268,22 @@ def learned_atoms(seed: int = 0) -> Drawing:
         limit = np.abs(psi).max()
         for m, axes in enumerate(row[:-1]):
             show_signed(axes, psi[m], limit)
-            if row is panels[0]:
-                axes.set_title(f"$\\psi_{m + 1}$")
+            axes.spines[:].set(color=PSI, linewidth=2)
+            if name == "start":
+                axes.set_title(f"$\\psi_{m + 1}$", color=shade(PSI, -0.25))
         _left_label(row[0], name)
         for n, line in enumerate(phi):
-            row[-1].plot(range(1, len(line) + 1), line, marker="osv"[n], markersize=4, label=f"$\\phi_{n + 1}$")
+            look = {"color": shade(PHI, (0, -0.45, -0.8)[n]), "marker": "osv"[n], "markersize": 4}
+            row[-1].plot(range(1, len(line) + 1), line, label=f"$\\varphi_{n + 1}$", **look)
         row[-1].set(xticks=range(1, phi.shape[1] + 1), ylim=(-1.7, 1.7))
         arrays |= {f"{name}, psi": psi, f"{name}, phi": phi}
     panels[0, -1].legend(ncols=3, fontsize="small", columnspacing=0.8, handlelength=1.2, loc="lower right")
     panels[-1, -1].set_xlabel("frame of the kernel")
-    figure.suptitle("Five spatial and three temporal atoms a layer: as they start, and as they end")
+    image = panels[-1, 0].images[0]
+    limit = image.get_clim()[1]
+    bar = figure.colorbar(image, ax=panels[:, :-1], location="bottom", shrink=0.35, aspect=25, ticks=(-limit, 0, limit))
+    bar.set_ticklabels(["−max of the layer", "0", "+max"])
+    figure.suptitle("Trained atoms are bent, and most can still be recognised")
     return Drawing(figure, arrays)
 
 
@@ -214,8 +298,8 @@ def error_by_weights(seeds: Sequence[int] = SEEDS) -> Drawing:
         axes.vlines(x, errors.min(), errors.max(), color=COLORS[name])
         axes.plot(x, np.median(errors), MARKERS[name], color=COLORS[name], label=variant.title)
         arrays[name] = np.array([x, *errors])
-    axes.set(xlabel="weights, biases not counted", ylabel=MSE, title=f"Median and range over {len(seeds)} seeds")
-    axes.legend()
+    axes.set(xlabel="weights, biases not counted", ylabel=MSE, title="At equal weights no difference to rank-1 is shown")
+    axes.legend(title=f"median and range, {len(seeds)} seeds")
     return Drawing(figure, arrays)
 
 
@@ -290,13 +374,14 @@ def _left_label(axes: Axes, text: str) -> None:
 
 
 def _frame_around(column: int, row: int) -> Rectangle:
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILLION, linewidth=3)
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=JOINT, linewidth=3)
 
 
 def _dots(axes: Axes, errors: dict[str, np.ndarray], labels: dict[str, str]) -> None:
     for row, (name, values) in enumerate(errors.items()):
-        color, marker = COLORS.get(name, BLACK), MARKERS.get(name, "o")
+        # What is no family of the protocol is a variant of STDCF or of full 3D, as its name begins.
+        color, marker = COLORS.get(name, COLORS[name.split("-")[0]]), MARKERS.get(name, MARKERS[name.split("-")[0]])
         axes.plot(values, np.full(len(values), row), marker, color=color, alpha=0.7, linestyle="none")
-        axes.vlines(values.mean(), row - 0.3, row + 0.3, color=color, linewidth=2)
+        axes.vlines(values.mean() if len(values) else [], row - 0.3, row + 0.3, color=color, linewidth=2)
     axes.set(yticks=range(len(errors)), yticklabels=[labels[name] for name in errors], xlim=(0, None))
     axes.invert_yaxis()

@@ -25,6 +25,8 @@ once, and returns the function that gives them values.
         return figure, show
 
 `energy(kept)` is a plotting function like any other; `energy.scene()` is one that moves the artists of one figure.
+
+Where the idea moves, it returns a `Film`, which also has a function that brings the figure to each of its frames.
 """
 
 import io
@@ -41,9 +43,11 @@ from cycler import cycler
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, imsave
+from matplotlib.transforms import Bbox, TransformedBbox
+from PIL import Image
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -52,9 +56,32 @@ Returned = TypeVar("Returned")
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 
-# For signed values. Lightness rises all the way from negative to positive, so that the sign survives a grey print;
-# the usual red-white-blue maps lose it there.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#08233B", "#2E6F9E", "#A8A8A8", "#E8B84A", "#FFF2B8"])
+# Of a film: enough for gray clips, signed values and smooth letters.
+COLORS = 128
+
+# What a colour means, in every figure, film and explorable: the three symbols of W = Σ α ψ ⊗ φ …
+PSI, PHI, ALPHA = GREEN, ORANGE, PURPLE
+# … and the three families of filters: joint coefficients (STDCF), first space and then time (rank-1), full 3D.
+JOINT, SEPARABLE, FULL = BLUE, VERMILLION, BLACK
+# Of what is neither, but stands beside them: chance, random numbers, training at full size.
+NEUTRAL = "#707070"
+
+# For signed values. Zero is a plain grey that has no colour at all, and a tenth of the scale away from it the side is plain:
+# blue below, yellow above, which common kinds of colour vision tell apart. White in the middle would give both ends the
+# same grey in print, so lightness rises all the way from negative to positive, and the sign survives there too.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed",
+    [
+        (0, "#08233B"),
+        (0.28, "#1F6AA5"),
+        (0.44, "#7FA9CC"),
+        (0.5, "#B0B0B0"),
+        (0.56, "#DDBE83"),
+        (0.72, "#F6C445"),
+        (1, "#FFF6C8"),
+    ],
+    N=257,  # odd, so that zero has a colour of its own
+)
 
 # Colour and line style change together, so that lines stay apart in grey. Yellow is left out: too faint on white.
 _LINES = cycler(color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK]) + cycler(
@@ -127,16 +154,9 @@ class Drawing(NamedTuple):
         _settle(self.figure)
         for artist in self.figure.findobj(Artist.get_animated):  # which matplotlib leaves out of a saved figure
             artist.set_animated(False)
-        svg, png, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        self.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        png = io.BytesIO()
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
-        np.savez_compressed(npz, **self.arrays)  # pyright: ignore[reportArgumentType] - no array is named allow_pickle
-        for suffix, content in {".svg": svg, ".png": png, ".npz": npz}.items():
-            path = Path(f"{stem}{suffix}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{path.name}.tmp")
-            unfinished.write_bytes(content.getvalue())
-            os.replace(unfinished, path)
+        _save(stem, self.figure, self.arrays, png.getvalue())
 
 
 Arrays = dict[str, np.ndarray]
@@ -195,11 +215,71 @@ class _Canvas(FigureCanvasAgg):
             artist.draw(self.renderer)
 
 
+class Film(NamedTuple):
+    """A figure that moves, and exactly the arrays drawn in it. Shows itself as an animated PNG in a notebook.
+
+    Where pictures stand still, an animated PNG is its first frame.
+
+    `show(k)` brings the figure to frame k, of `frames` in all, which are shown for `pause` milliseconds each and over again.
+    """
+
+    figure: Figure
+    arrays: dict[str, np.ndarray]
+    frames: int
+    show: Callable[[int], object]
+    pause: int = 100
+
+    def __repr__(self) -> str:
+        shapes = (f"{name} {np.shape(array)}" for name, array in self.arrays.items())
+        return f"<Film of {self.frames} frames: {', '.join(shapes)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
+
+    @styled
+    def png(self, scale: int = 1) -> bytes:
+        """The film as bytes of an animated PNG, `scale` times as fine; equal films give equal bytes on one machine."""
+        _settle(self.figure)
+        canvas = FigureCanvasAgg(self.figure)
+        pictures, dpi = [], self.figure.dpi
+        self.figure.dpi = scale * dpi
+        for k in range(self.frames):
+            self.show(k)
+            canvas.draw()
+            pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        self.figure.dpi = dpi
+        self.show(0)
+        # One palette for all frames, as the format has only one.
+        palette = Image.fromarray(np.concatenate(pictures)).quantize(COLORS, dither=Image.Dither.NONE)
+        palette.putpalette([255 if value > 249 else value for value in palette.getpalette() or []])  # the page stays white
+        first, *others = (Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+        buffer = io.BytesIO()
+        first.save(buffer, "PNG", save_all=True, append_images=others, duration=self.pause, loop=0, optimize=True)
+        return buffer.getvalue()
+
+    @styled
+    def save(self, stem: str | Path) -> None:
+        """Write `stem.png`, which moves, `stem.svg`, its first frame, and `stem.npz`, each whole or not at all."""
+        _save(stem, self.figure, self.arrays, self.png(scale=2))
+
+
 def _settle(figure: Figure) -> None:
     # Laying out a second time moves things by a hair, and the same drawing would give other bytes.
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")
+
+
+def _save(stem: str | Path, figure: Figure, arrays: dict[str, np.ndarray], png: bytes) -> None:
+    svg, npz = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    np.savez_compressed(npz, **arrays)  # pyright: ignore[reportArgumentType] - no array is named allow_pickle
+    for suffix, content in {".svg": svg.getvalue(), ".png": png, ".npz": npz.getvalue()}.items():
+        path = Path(f"{stem}{suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
 
 
 def new_figure(
@@ -212,6 +292,47 @@ def new_figure(
     """
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, **options)
+
+
+def family_color(name: str) -> str:
+    """The colour of the family that a network, layer or filter called `name` belongs to; `NEUTRAL` for none.
+
+    Joint by "STDCF" or "joint" in the name, separable by "rank-1" or "separable", full by "full 3D"; the first one counts.
+    """
+    words = {"STDCF": JOINT, "joint": JOINT, "rank-1": SEPARABLE, "separable": SEPARABLE, "full 3D": FULL}
+    found = {name.index(word): color for word, color in words.items() if word in name}
+    return found[min(found)] if found else NEUTRAL
+
+
+def shade(color: str, by: float) -> str:
+    """Return a colour mixed with white for `by` in (0, 1], with black for [-1, 0).
+
+    For members of one family, and for letters: the symbols' colours are too light to be read as thin strokes.
+    """
+    mixed = (1 - abs(by)) * np.array(to_rgb(color)) + max(by, 0)
+    return to_hex((mixed[0], mixed[1], mixed[2]))
+
+
+def signed_key(axes: Axes, left: float, top: float, width: float = 1.6, limit: float | None = None) -> Axes:
+    """Set the scale of `show_signed` as a colour bar into axes that hold film strips, in their units; y runs downwards.
+
+    Return the axes of the bar.
+
+    limit: what the ends stand for; None where each strip is scaled to its own largest value.
+    """
+    height = 0.14
+    box = Bbox([[left, top], [left + width, top + height]])  # TransformedBbox keeps the lower edge below
+    bar = axes.inset_axes((0, 0, 1, 1))  # a place of its own, as `inset_axes` knows no y that runs downwards
+    bar.set_axes_locator(lambda *_: TransformedBbox(box, axes.transData - axes.figure.transSubfigure).frozen())
+    show_signed(bar, np.linspace(-1, 1, 65)[None]).set(extent=(-1, 1, 0, 1))
+    bar.set(aspect="auto", xticks=(-1, 0, 1), xticklabels=signed_ends(limit))
+    bar.tick_params(labelsize="x-small", length=2, pad=1)
+    return bar
+
+
+def signed_ends(limit: float | None = None) -> tuple[str, str, str]:
+    """The labels of `signed_key` at −1, 0 and 1."""
+    return ("−max", "0", "+max") if limit is None else (f"−{limit:.2g}", "0", f"+{limit:.2g}")
 
 
 def show_signed(axes: Axes, values: np.ndarray, limit: float | None = None) -> AxesImage:

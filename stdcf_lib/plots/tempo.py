@@ -26,16 +26,22 @@ from stdcf_lib.experiments.tempo import (
     trained,
 )
 from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.plots.motion import side_by_side
 from stdcf_lib.plots.style import (
     BLACK,
     BLUE,
+    FULL,
     GREEN,
+    JOINT,
+    NEUTRAL,
     ORANGE,
     PURPLE,
+    SEPARABLE,
     SKY_BLUE,
     VERMILLION,
     Arrays,
     Drawing,
+    Film,
     Made,
     Plot,
     new_figure,
@@ -43,8 +49,8 @@ from stdcf_lib.plots.style import (
     styled,
 )
 
-COLORS = dict(zip(WAYS, (VERMILLION, BLUE, GREEN, ORANGE), strict=True))
-MARKERS = dict(zip(WAYS, "soD^", strict=True))
+COLORS = {"full": FULL, "rank1": SEPARABLE, "stdcf": JOINT}
+MARKERS = {"full": "D", "rank1": "s", "stdcf": "o"}
 TITLES = {"full": "full 3D", "rank1": "rank-1", "stdcf": "STDCF"}
 ACTION_COLORS = dict(zip(ACTIONS, (BLUE, SKY_BLUE, GREEN, ORANGE, VERMILLION, PURPLE), strict=True))
 ACTION_MARKERS = dict(zip(ACTIONS, "osv^DP", strict=True))
@@ -55,20 +61,17 @@ MEASURES = {
     "change": "relative change of the representation",
     "neighbours": "share of 10 nearest neighbours kept",
 }
+_FOUND = {
+    "accuracy": "Slow motion costs every family its accuracy, and dilation restores it",
+    "change": "Dilation halves how far full 3D and rank-1 move, not STDCF; with the pool it holds all in place",
+    "neighbours": "Dilation costs STDCF neighbours; with the pool it keeps most of them",
+}
 
 
-@styled
-def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subject: int = 2) -> Drawing:
-    """Draw an action at several tempi, eight frames each at one and the same rate of frames."""
-    figure, panels = new_figure(len(tempi), 1, width=8.4, height=0.9 * len(tempi) + 0.3, squeeze=False)
-    arrays = {}
-    for axes, τ in zip(panels[:, 0], tempi, strict=True):
-        clip = render(action, subject, 1, 1, 8, τ, start=1.6, fps=12.5, size=(60, 80))
-        show_frame(axes, np.concatenate(list(clip), axis=1), 255)
-        axes.set_ylabel(f"τ = {τ:g}", rotation=0, ha="right", va="center")
-        arrays[f"tempo {τ:g}"] = clip
-    panels[0, 0].set_title(f"{action}, 8 frames at 12.5 frames/s")
-    return Drawing(figure, arrays)
+def film(action: str = "walking", tempi: Sequence[float] = (0.5, 1.0, 2.0), subject: int = 2, frames: int = 16) -> Film:
+    """Film an action at several tempi side by side, at one and the same rate of frames."""
+    clips = {f"tempo {τ:g}": render(action, subject, 1, 1, frames, τ, start=1.6, fps=12.5, size=(60, 80)) for τ in tempi}
+    return side_by_side(clips, f"{action}, at 12.5 frames/s", pause=80)
 
 
 @Plot
@@ -82,13 +85,13 @@ def filter_response() -> Made:
     strip = show_frame(top, np.zeros((60, 800)), 255)
     strip.set_animated(True)
     top.spines[:].set_animated(True)
-    (cross,) = top.plot([], [], "+", color=ORANGE, markersize=9, markeredgewidth=2, animated=True)
+    (cross,) = top.plot([], [], "+", color=VERMILLION, markersize=9, markeredgewidth=2, animated=True)
     top.set(xlim=(-0.5, 799.5), ylim=(59.5, -0.5))
     above = top.set_title("action", animated=True)
     time = np.arange(32) / 12.5
     (first,) = axes.plot(time, time, "-", color=BLACK, linewidth=4, alpha=0.25, animated=True, label="tempo 1, as trained")
-    (second,) = axes.plot([], [], "s--", color=VERMILLION, markersize=3, animated=True, label="as trained")
-    (third,) = axes.plot([], [], "o-", color=BLUE, markersize=3, animated=True, label="dilated")
+    (second,) = axes.plot([], [], "s--", color=NEUTRAL, markersize=3, animated=True, label="as trained")
+    (third,) = axes.plot([], [], "o-", color=JOINT, markersize=3, animated=True, label="dilated")
     axes.set(xlabel="time of the motion (s)", ylabel="response of the filter", xlim=(-0.05 * time[-1], 1.05 * time[-1]))
     axes.set_ylim(-13, 9)  # with the widest labels
     axes.yaxis.set_animated(True)
@@ -192,7 +195,7 @@ def toy_steps() -> Made:
     steps = list(_TOY_LIMITS)
     figure, panels = new_figure(2, 4, width=9.0, height=4.0, sharey="col")
     bars = []
-    for row, (name, color) in zip(panels, {"as built": BLUE, "repeated": ORANGE}.items(), strict=True):
+    for row, (name, color) in zip(panels, {"as built": NEUTRAL, "repeated": SKY_BLUE}.items(), strict=True):
         for axes, step in zip(row, steps, strict=True):
             bars.append(PolyCollection([], facecolor=color, edgecolor="none", zorder=3, animated=name == "repeated"))
             axes.add_collection(bars[-1])
@@ -225,33 +228,34 @@ def _set_bars(bars: PolyCollection, values: Tensor) -> None:
     """Show values as bars that share the width of the axes, which is 1."""
     left = (np.arange(len(values)) + 0.05) / len(values)
     right, low, high = left + 0.9 / len(values), np.zeros(len(values)), values.numpy()
-    bars.set_verts(np.stack([left, low, right, low, right, high, left, high], axis=1).reshape(-1, 4, 2))
+    bars.set_verts(list(np.stack([left, low, right, low, right, high, left, high], axis=1).reshape(-1, 4, 2)))
 
 
 @styled
 def by_tempo(measure: str = "accuracy", kinds: Sequence[str] = KINDS, seeds: Sequence[int] = SEEDS) -> Drawing:
-    """Draw one of `MEASURES` of the trained networks against tempo, for each way to meet it: the mean and range over seeds."""
+    """Draw one of `MEASURES` against tempo, a panel for each way to meet it, a line a family: the mean and range over seeds."""
     if measure not in MEASURES:
         raise ValueError(f"measure={measure!r}; choose one of {', '.join(map(repr, MEASURES))}")
-    figure, panels = new_figure(1, len(kinds), width=3.0 * len(kinds) + 0.4, height=3.8, sharey=True, squeeze=False)
+    figure, panels = new_figure(1, len(WAYS), width=11, height=3.9, sharey=True, squeeze=False)
     arrays = {"tempo": np.array(TEMPI)}
-    for axes, kind in zip(panels[0], kinds, strict=True):
-        for way, title in WAYS.items():
+    for axes, (way, title) in zip(panels[0], WAYS.items(), strict=True):
+        for kind in kinds:
             values = np.array([[measured(kind, seed)[way][str(τ)][measure] for τ in TEMPI] for seed in seeds])
-            style = {"color": COLORS[way], "marker": MARKERS[way], "markersize": 5}
-            axes.fill_between(TEMPI, values.min(0), values.max(0), color=COLORS[way], alpha=0.15, linewidth=0)
-            axes.plot(TEMPI, values.mean(0), label=title, **style)
+            style = {"color": COLORS[kind], "marker": MARKERS[kind], "markersize": 5}
+            axes.fill_between(TEMPI, values.min(0), values.max(0), color=COLORS[kind], alpha=0.15, linewidth=0)
+            axes.plot(TEMPI, values.mean(0), label=TITLES[kind], **style)
             arrays[f"{kind}, {way}"] = values
-        axes.set(xscale="log", xticks=TEMPI, xticklabels=[f"{τ:g}" for τ in TEMPI], title=TITLES[kind])
+        axes.set(xscale="log", xticks=TEMPI, xticklabels=[f"{τ:g}" for τ in TEMPI], title=title)
         axes.set_xticks([], minor=True)
         axes.set_xlabel("tempo τ (fast ← 1 → slow)")
     panels[0, 0].set(ylabel=MEASURES[measure], ylim=(0, None))
     if measure == "accuracy":
         for axes in panels[0]:
-            axes.axhline(1 / len(ACTIONS), color=BLACK, linewidth=1, linestyle=":")
+            axes.axhline(1 / len(ACTIONS), color=NEUTRAL, linewidth=1, linestyle=":")
         panels[0, 0].text(TEMPI[0], 1 / len(ACTIONS) + 0.01, "chance", fontsize="small")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=len(WAYS), loc="outside lower center")
+    figure.legend(handles, labels, ncols=len(kinds), loc="outside lower center")
+    figure.suptitle(_FOUND[measure])
     return Drawing(figure, arrays)
 
 
@@ -261,7 +265,9 @@ def confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing:
     counts = np.sum([measured(kind, seed, "actions")["confusion"] for seed in seeds], axis=0)
     figure, axes = new_figure(width=5.6, height=4.6)
     _matrix(axes, counts / counts.sum(1, keepdims=True))
-    axes.set(title=f"{TITLES[kind]}: share of an action's clips, {len(seeds)} seeds")
+    axes.set_title(
+        f"{TITLES[kind]} takes gestures for gestures and gaits for gaits\n(share of an action's clips, {len(seeds)} seeds)"
+    )
     return Drawing(figure, {"counts": counts})
 
 
@@ -279,6 +285,7 @@ def real_confusion(kind: str = "stdcf", seeds: Sequence[int] = SEEDS) -> Drawing
         if axes is not panels[0]:
             axes.set(ylabel="", yticklabels=[])
         arrays[name] = counts
+    figure.suptitle("At half speed running passes for jogging, and jogging for walking; dilated, they are known as before")
     return Drawing(figure, arrays)
 
 
@@ -377,7 +384,7 @@ def tempo_map() -> Made:
         chosen, actions = _chosen(action, subject), _grid()["action"]
         start, end = np.asarray(fitted_map(perplexity)), _placed(tempo, (conv1, conv2, conv3), perplexity)
         before.set_data(*start.T)
-        paths.set_segments(np.stack([start[chosen], end[chosen]], axis=1))
+        paths.set_segments(list(np.stack([start[chosen], end[chosen]], axis=1)))
         for number, cloud in enumerate(clouds):
             cloud.set_data(*end[chosen & (actions == number)].T)
         drawn = np.concatenate([start, end[chosen]])
@@ -408,12 +415,13 @@ def three_maps(tempo: float = 2.0, perplexity: int = 20) -> Drawing:
         f"tempo {tempo:g}, as trained": grid_features(tempo),
         f"tempo {tempo:g}, dilated by {whole}": grid_features(tempo, (whole, whole, whole)),
     }
-    figure, panels = new_figure(1, 3, width=12.4, height=4.6, sharex=True, sharey=True)
+    figure, panels = new_figure(1, 3, width=11, height=4.8, sharex=True, sharey=True)
     arrays = {}
     for axes, (title, moved) in zip(panels, cases.items(), strict=True):
         drawn = _draw_map(axes, reference, moved, _chosen("all", "all"), perplexity)
         axes.set_title(f"{title}\n{_numbers(reference, moved)}" if moved is not reference else title)
         arrays |= {f"{title}, {name}": array for name, array in drawn.items()}
+    figure.suptitle("Slow gaits leave their places; dilated, kinds come back together, neighbours do not")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=len(ACTIONS), loc="outside lower center")
     return Drawing(figure, arrays)
@@ -425,16 +433,17 @@ def real_map(seed: int = 0, perplexity: int = 20) -> Drawing:
     kept = kept_features("stdcf", seed, "real")
     reference = kept["1, plain"]
     fitted = _fitted(reference, perplexity)
-    figure, panels = new_figure(1, len(REAL), width=4.0 * len(REAL), height=4.6, sharex=True, sharey=True)
+    figure, panels = new_figure(2, len(REAL) // 2, width=9.6, height=8, sharex=True, sharey=True)
     arrays = {}
-    for axes, (name, (τ, way)) in zip(panels, REAL.items(), strict=True):
+    for axes, (name, (τ, way)) in zip(panels.flat, REAL.items(), strict=True):
         moved = kept[name]
         place = np.asarray(fitted if name == "1, plain" else fitted.transform(moved))
         _clouds(axes, place, kept["action"])
         title = f"tempo {τ}, {WAYS[way]}"
         axes.set_title(title if τ == 1 else f"{title}\n{_numbers(reference, moved)}")
         arrays |= {f"{name}, position": place, f"{name}, neighbours": np.array(_neighbours(reference, moved))}
-    handles, labels = panels[0].get_legend_handles_labels()
+    figure.suptitle("Real windows at half speed: only with the pool dilated too do they keep their neighbours")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=len(ACTIONS), loc="outside lower center")
     return Drawing(figure, arrays)
 
@@ -443,9 +452,9 @@ def real_map(seed: int = 0, perplexity: int = 20) -> Drawing:
 def guesses(seeds: Sequence[int] = SEEDS) -> Drawing:
     """Draw the accuracy at each tempo for those who choose the dilation: nobody, two estimates from the clip, and an oracle."""
     who = {
-        "nobody": ("nobody: dilation 1", VERMILLION, "s"),
-        "period": ("the period of the motion", ORANGE, "^"),
-        "confidence": ("where the network is surest", BLUE, "o"),
+        "nobody": ("nobody: dilation 1", NEUTRAL, "s"),
+        "period": ("the period of the motion", SKY_BLUE, "^"),
+        "confidence": ("where the network is surest", JOINT, "o"),
         "oracle": ("an oracle", BLACK, "D"),
     }
     figure, axes = new_figure(width=7.2, height=4.0)
@@ -456,11 +465,11 @@ def guesses(seeds: Sequence[int] = SEEDS) -> Drawing:
         )
         x = np.array(DILATIONS) + shift
         axes.vlines(x, values.min(0), values.max(0), color=color)
-        axes.plot(x, values.mean(0), marker, color=color, linestyle="none", label=title)
+        axes.plot(x, values.mean(0), marker, color=color, linestyle=":", linewidth=1, markersize=8, label=title)
         arrays[name] = values
     axes.set(xlabel="tempo τ of the clips", ylabel="test accuracy", xticks=DILATIONS, ylim=(0, 1))
-    axes.set_title(f"Who chooses the dilation? Mean and range over {len(seeds)} seeds")
-    axes.legend(loc="lower left")
+    axes.set_title("A clip's own period repairs more than half of what an unknown tempo costs")
+    axes.legend(loc="lower left", title=f"who chooses the dilation (mean and range, {len(seeds)} seeds)")
     return Drawing(figure, arrays)
 
 

@@ -27,8 +27,11 @@ from stdcf_lib.plots.style import (
     BLACK,
     BLUE,
     GREEN,
+    JOINT,
     ORANGE,
     PURPLE,
+    SEPARABLE,
+    SKY_BLUE,
     VERMILLION,
     Arrays,
     Drawing,
@@ -37,12 +40,13 @@ from stdcf_lib.plots.style import (
     Scene,
     new_figure,
     show_frame,
+    show_signed,
     styled,
 )
 
 STEP = 1.08  # from one frame of a film strip to the next; a frame is one unit wide
 _KINDS = list(zip((BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE), ("o-", "s--", "^-.", "D:", "x--", "v-"), strict=True))
-_LOOKS = list(zip((VERMILLION, BLUE, GREEN, PURPLE), "os^D", strict=True))  # of the digits of a clip
+_LOOKS = list(zip((ORANGE, SKY_BLUE, GREEN, PURPLE), "os^D", strict=True))  # of the digits of a clip
 
 
 class Animation(NamedTuple):
@@ -158,7 +162,7 @@ def mirrors() -> Made:
         low, high = np.floor(tile.min(0)).clip(max=0).astype(int), np.ceil(tile.max(0)).clip(min=1).astype(int)
         places = [(i, j) for i in range(low[0], high[0]) for j in range(low[1], high[1])]
         corners = np.array([[(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1)] for i, j in places])
-        rooms.set_verts(corners * np.array(room[::-1]))
+        rooms.set_verts(list(corners * np.array(room[::-1])))
         rooms.set_facecolor(["0.93" if (i % 2, j % 2) != (0, 0) else "1" for i, j in places])
         border.set_bounds(0, 0, room[1], room[0])
         for line, points in ((through, straight), (bent, path), (back, folded)):
@@ -436,16 +440,18 @@ def labels(label: Mapping[str, Tensor]) -> Drawing:
     figure, axes = new_figure(1, 1 + len(label), width=3.2 * (1 + len(label)), height=3.2)
     for at, (name, count), color, hatch in zip((-0.2, 0.2), counts.items(), (BLUE, ORANGE), ("", "//"), strict=False):
         axes[0].bar(classes + at, 100 * count / count.sum(), 0.38, color=color, hatch=hatch, label=name)
-    axes[0].set(xlabel="class", ylabel="share of digits, %", xticks=classes, ylim=(0, 15), title="MNIST's own balance")
+    axes[0].set(xlabel="class", ylabel="share of digits, %", xticks=classes, ylim=(0, 15), title="Classes keep MNIST's balance")
     axes[0].legend(ncols=2)
     arrays = {f"{name}, classes": count for name, count in counts.items()}
     for panel, (name, given) in zip(axes[1:], label.items(), strict=True):
         pairs = np.zeros((10, 10), int)
         np.add.at(pairs, tuple(given.numpy().T), 1)
-        image = panel.imshow(pairs, cmap="cividis", vmin=0)
-        panel.grid(False)
-        panel.set(xlabel="second digit", ylabel="first digit", xticks=classes, yticks=classes, title=f"{name} clips")
-        figure.colorbar(image, ax=panel, label="clips", shrink=0.8)
+        shares = counts[name] / counts[name].sum()
+        even = len(given) * np.outer(shares, shares)
+        image = show_signed(panel, (pairs - even) / even**0.5, limit=4)  # a count scatters by the root of itself
+        panel.set(xlabel="second digit", ylabel="first digit", xticks=classes, yticks=classes)
+        panel.set_title(f"{name}: pairs meet by chance")
+        figure.colorbar(image, ax=panel, label="more or fewer clips, in σ", shrink=0.8)
         arrays[f"{name}, pairs"] = pairs
     return Drawing(figure, arrays)
 
@@ -522,12 +528,13 @@ def separability_scene(names: Sequence[str], frames: int = 8, size: int = 28) ->
         slices.append(_slice(axes, torch.zeros(frames, size, dtype=torch.uint8), name))
         slices[-1].set_animated(True)
         axes.spines[:].set_animated(True)
+        axes.title.set_color(color)
         curves += energy.plot([], [], look, color=color, label=name, markersize=5, animated=True)
     panels[0].set_ylabel("time $t$, frames")
     title = left.suptitle("Row", animated=True)
     margin = 0.05 * (most - 1)
     energy.set(xlabel="space × time products", ylabel="share of energy", xlim=(1 - margin, most + margin), ylim=(0, 1.03))
-    energy.set_title("What a few products hold")
+    one_product = energy.set_title("One product: 100%", animated=True)
     energy.legend(loc="lower right")
 
     def show(kinds: Mapping[str, Tensor], clip: int, row: int) -> Arrays:
@@ -537,6 +544,9 @@ def separability_scene(names: Sequence[str], frames: int = 8, size: int = 28) ->
             image.set_data(clips[clip, :, row].numpy())
             curve.set_data(np.arange(1, len(kept) + 1), kept)
             arrays |= {f"{name}, row": clips[clip, :, row].numpy(), f"{name}, energy": kept}
+        first = {name: arrays[f"{name}, energy"][0] for name in kinds}
+        highest, lowest = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
+        one_product.set_text(f"One product: {first[highest]:.0%} of “{highest}”, {first[lowest]:.0%} of “{lowest}”")
         title.set_text(f"Row {row} of the frame over time")
         return arrays
 
@@ -592,9 +602,9 @@ def coupling(kinds: Mapping[str, Tensor] | None = None, most: int = 12) -> Drawi
     for axes, (name, clips) in zip(panels[0], kinds.items(), strict=True):
         joint, products = (energy[:most] for energy in patch_energy(clips))
         axes.fill_between(k, products, joint, color="0.85", linewidth=0)
-        axes.plot(k, joint, "o-", color=BLUE, markersize=4, label="joint functions of space and time")
-        axes.plot(k, products, "s--", color=VERMILLION, markersize=4, label="products space × time")
-        axes.set(xlabel="functions $k$", title=name, ylim=(0, 1))
+        axes.plot(k, joint, "o-", color=JOINT, markersize=4, label="joint functions of space and time")
+        axes.plot(k, products, "s--", color=SEPARABLE, markersize=4, label="products space × time")
+        axes.set(xlabel="functions $k$", title=f"{name}: up to {100 * (joint - products).max():.0f} points apart", ylim=(0, 1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         arrays |= {f"{name}, joint": joint, f"{name}, products": products}
     panels[0, 0].set_ylabel("share of energy")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.lab import NOTEBOOKS, PANEL, SHOWN, browsing, controls_of, run_all, serving
+from tests.browser.lab import MINUTE, NOTEBOOKS, PANEL, SHOWN, browsing, controls_of, run_all, serving
 
 NAME = "control => control.closest('.widget-inline-hbox').innerText"
 
@@ -130,3 +130,61 @@ def test_a_dragged_slider_leaves_no_queue(page, lab, slow):
     assert drawn[-1] == last and drawn == sorted(set(drawn))
     # Each picture takes as long as a dozen values.
     assert len(set(values)) > 30 and len(drawn) < len(set(values)) / 2
+
+
+LIVE = """
+import ipywidgets
+import torch
+
+from stdcf_lib import STDCFConv3d, explorables
+
+torch.manual_seed(0)
+layer = STDCFConv3d(1, 1, 3)
+view, kernel, button = explorables.Filter(layer), ipywidgets.Label(), ipywidgets.Button(description="from Python")
+
+
+def tell(change=None):
+    kernel.value = f"in the kernel: {layer.alpha[0, 0, 0, 0].item():.4f}"
+
+
+def press(_):
+    with torch.no_grad():
+        layer.alpha[0, 0, 0, 0] = -1.25
+    view.refresh()
+
+
+view.observe(tell, "alpha")
+button.on_click(press)
+tell()
+display(kernel, button, view)
+"""
+
+
+def test_an_explorable_and_its_layer_move_each_other(page, lab, tmp_path):
+    cell = nbformat.v4.new_code_cell(LIVE)
+    path = tmp_path / "live.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    run_all(page, lab, path)
+    canvas, cell_slider = page.locator(".stdcf canvas"), page.locator(".stdcf input").first
+    in_kernel = page.locator(".widget-label", has_text="in the kernel:")
+    expect(cell_slider).to_be_visible()
+    expect(page.locator(".stdcf label").first).to_contain_text("α₁₁")
+    canvas.scroll_into_view_if_needed()
+    before = in_kernel.inner_text()
+    box = canvas.bounding_box()
+    assert box
+    x, y = box["x"] + 0.17 * box["width"], box["y"] + 0.35 * box["height"]  # the cell α₁₁
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=5)
+    page.mouse.up()
+    expect(in_kernel).not_to_have_text(before, timeout=MINUTE)
+    shown = float(cell_slider.input_value())
+    expect(in_kernel).to_contain_text(f"{shown:.1f}"[:-1])
+    canvas.focus()  # and by keys, which Lab must not take for its own
+    after_drag = in_kernel.inner_text()
+    page.keyboard.press("+")
+    expect(in_kernel).not_to_have_text(after_drag, timeout=MINUTE)
+    page.get_by_role("button", name="from Python").click()
+    expect(cell_slider).to_have_value("-1.25", timeout=MINUTE)
+    page.screenshot(path=tmp_path / "live.png")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib import capacity, explore
+from stdcf_lib import capacity
 from stdcf_lib.experiments import reconstruction
 from stdcf_lib.plots import capacity as plots
 
@@ -35,7 +35,7 @@ def test_alpha_matrix_lines_part_the_blocks():
 def test_alpha_matrix_singular_values_and_title_tell_the_rank():
     figure, arrays = plots.alpha_matrix(C=3, K_u=4, K_t=2, middle=2)
     lines = drawn_lines(figure.axes[1])
-    for label, name in (("free $\\alpha$", "free"), ("$\\alpha = m\\,n$", "alpha")):
+    for label, name in (("free $\\alpha$: joint", "free"), ("$\\alpha = m\\,n$: rank-1", "alpha")):
         np.testing.assert_allclose(lines[label], np.linalg.svd(arrays[name], compute_uv=False))
     assert (arrays["alpha_singular"] > 1e-9).sum() == 2
     title = figure.axes[0].get_title()
@@ -116,9 +116,10 @@ def test_nearest_rank1_needs_an_alpha(nothing):
         plots.nearest_rank1(nothing)
 
 
-def test_every_end_of_the_panel_draws():
-    panel = explore.alpha_matrix()
-    for values in panel.extremes():
-        drawing = panel.draw(**values)
-        rank = min(values["middle"], values["C"] * values["K_u"], values["C"] * values["K_t"])
-        assert np.linalg.matrix_rank(drawing.arrays["alpha"]) == rank
+def test_outer_products_and_what_they_leave_out_are_the_whole():
+    alpha = np.random.default_rng(0).normal(size=(2, 3, 4, 2))
+    figure, arrays = plots.outer_products(alpha, 2)
+    np.testing.assert_allclose(arrays["terms"].sum(0) + arrays["left_out"], capacity.matricize(alpha), atol=1e-12)
+    assert [np.linalg.matrix_rank(term) for term in arrays["terms"]] == [1, 1]
+    kept = 1 - capacity.nearest_rank1(alpha, 2).error ** 2
+    assert f"{kept:.0%}".replace("%", "") in figure.axes[0].get_title()

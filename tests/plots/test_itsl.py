@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stdcf_lib.data.turning import TurningDigits
-from stdcf_lib.experiments.turning import CHOSEN, PLANS, RANKED, TUNED, care_scores, kept
+from stdcf_lib.experiments.turning import CHOSEN, PLANS, RANKED, TUNED, care_scores, kept, minutes
 from stdcf_lib.itsl import schedule, view
 from stdcf_lib.plots import itsl as plots
 
@@ -46,14 +46,17 @@ def test_swapped_atoms():
     assert (arrays["dilate"][1::2] == 0).all() and (arrays["resample"] != 0).sum() > (arrays["dilate"] != 0).sum()
 
 
-def test_curves_end_where_the_compute_ends():
+def test_curves_are_at_full_size_and_end_where_compute_and_minutes_end():
     arrays = plots.curves().arrays
-    for name in ("itsl", "itsl-resample", "direct", "t-only"):
-        x, y = arrays[f"{name}, compute"], arrays[name]
-        assert x[-1] == pytest.approx(sum(PLANS[name].shares)) and (np.diff(x) > 0).all() and y.shape == (3, len(x))
-        assert y[1, -1] == kept(name, 1).metrics[-1]["joint"]
-    t1, s1 = (next(i for i, row in enumerate(kept("itsl").metrics) if row["stage"] == stage) for stage in ("t-1", "s-1"))
-    assert arrays["itsl, compute"][s1 - 1] == pytest.approx(PLANS["itsl"].shares[0]) and t1 == 0
+    for name in ("itsl-resample", "direct", "t-only"):
+        for measure, whole in (("compute", sum(PLANS[name].shares)), ("minutes", minutes()[name])):
+            x = arrays[f"{name}, {measure}"]
+            assert x[-1] == pytest.approx(whole) and (np.diff(x) > 0).all() and arrays[name].shape[1:] == x.shape
+        assert arrays[name][1, -1] == kept(name, 1).metrics[-1]["full_joint"]
+    rows = [row for row in kept("itsl-resample", 2).metrics if "full_joint" in row]  # at the end of each stage, by its swap
+    assert arrays["itsl-resample"][2].tolist() == [row["full_joint"] for row in rows]
+    assert arrays["itsl-resample, compute"].tolist() == pytest.approx(np.cumsum(PLANS["itsl-resample"].shares).tolist())
+    assert arrays["direct"][0].tolist() == [row["joint"] for row in kept("direct").metrics]  # trained at full size
 
 
 def test_outcomes_are_the_last_rows():
@@ -97,10 +100,9 @@ def test_steps_are_the_record():
     (record, *_) = plots.records()
     arrays = plots.steps(record).arrays
     row = next(row for row in record["steps"] if (row["kind"], row["stage"]) == ("stdcf", "stage-t"))
-    assert arrays["stage-t, peak_gib"][2] == row["peak_gib"]
+    assert arrays["stdcf, peak_gib"][1] == row["peak_gib"]
     assert record["machine"]["device"] in plots.steps(record).figure.get_suptitle()
 
 
 def test_nothing_is_computed_to_count():
-    plots.r50_cost.cache_clear()
     assert plots.r50_cost(64, 224).stored_bytes > 4e9  # more than a test may hold

@@ -217,20 +217,6 @@ def test_film_strips_share_one_scale():
     assert {image.get_clim() for image in gray} == {(0, 1)}
 
 
-def test_drift_draws_a_sine_of_the_right_amplitude(rightward):
-    w = rebuilt(*rightward)
-    arrays = plots.drift({"joint": w, "random": normal(5, 5, 5)}, speed=0.5, frames=33).arrays
-    for name, filters in (("joint", w), ("random", normal(5, 5, 5))):
-        for side, direction in (("right", 0), ("left", 180)):
-            answer = arrays[f"{name}, {side}"]
-            assert len(answer) == 33
-            # One period is 8 px / (0.5 px/frame) = 16 frames: a pure wave has no other frequency.
-            spectrum = np.abs(np.fft.rfft(answer[:32])) / 16
-            wanted = fourier_amplitude(filters, 0.5, direction, 8.0, 1)
-            assert spectrum[2] == pytest.approx(wanted, abs=1e-4)
-            assert np.delete(spectrum, 2).max() < 1e-4
-
-
 def test_compass_of_all_atoms_is_the_banks_own():
     bank, clip = plots.direction_bank(), moving_bar(9, 16, length=7, direction=45).double()
     arrays = plots.compass(clip, bank, 49, 5).arrays
@@ -341,8 +327,11 @@ def test_the_panels_begin_with_the_notebooks_layer():
 
 
 @pytest.mark.parametrize("direction", [0, 90, 135])
-def test_the_direction_panel_aims_where_it_says(direction):
-    arrays = explore.direction_selectivity().draw(direction=direction, weight=0.535).arrays
+def test_three_coefficients_aim_anywhere(direction):
+    psi, phi = families.spatial_atoms((5, 5), 3), families.temporal_atoms(5, 3)
+    alpha, angle = torch.zeros(3, 3, dtype=psi.dtype), np.radians(direction)
+    alpha[0, 2], alpha[1, 1], alpha[2, 1] = 1, 0.535 * np.cos(angle), -0.535 * np.sin(angle)
+    arrays = plots.direction_selectivity(psi, phi, alpha).arrays
     assert arrays["directions"][arrays["amplitudes"][:, 0].argmax()] == direction
     assert arrays["amplitudes"][(direction // 5 + 36) % 72, 0] < 0.05
 

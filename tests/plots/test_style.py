@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from typing import Any
@@ -5,9 +6,21 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import rgb_to_hsv, to_rgb
+from PIL import Image, ImageSequence
 
-from stdcf_lib.plots.style import SIGNED, Drawing, new_figure, show_frame, show_signed, styled
+from stdcf_lib.plots.style import (
+    BLUE,
+    SIGNED,
+    Drawing,
+    Film,
+    new_figure,
+    shade,
+    show_frame,
+    show_signed,
+    signed_key,
+    styled,
+)
 
 
 @styled
@@ -56,6 +69,47 @@ def test_a_notebook_sees_a_picture_and_stable_text():
     assert bundle["image/png"].startswith("iVBOR")  # the signature of PNG in base64
 
 
+@styled
+def film(frames: int = 3) -> Film:
+    figure, axes = new_figure(width=2, height=1)
+    heights = np.linspace(0, 1, frames)
+    (line,) = axes.plot([0, 1], [0, 0])
+    axes.set(ylim=(-0.1, 1.1))
+    return Film(figure, {"heights": heights}, frames, lambda k: line.set_ydata(heights[[k, k]]), pause=70)
+
+
+def test_a_film_is_an_animation_of_equal_bytes(tmp_path):
+    made = film()
+    once = made.png()
+    assert once == made.png() == film().png()
+    with Image.open(io.BytesIO(once)) as animation:
+        assert (animation.format, animation.info["loop"]) == ("PNG", 0)
+        assert animation.info["duration"] == 70
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    assert len(frames) == 3
+    assert frames[0].shape == (100, 200, 3)
+    assert all((a != b).any() for a, b in zip(frames, frames[1:] + frames[:1], strict=True))
+    assert frames[0][0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_film_is_kept_with_its_first_frame_and_its_arrays(tmp_path):
+    for stem in ("first", "second"):
+        film().save(tmp_path / stem)
+    for suffix in (".svg", ".png", ".npz"):
+        assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 6
+    with Image.open(tmp_path / "first.png") as animation:
+        assert animation.size == (400, 200)
+    with np.load(tmp_path / "first.npz") as arrays:
+        np.testing.assert_array_equal(arrays["heights"], [0, 0.5, 1])
+
+
+def test_a_notebook_sees_a_film_and_stable_text():
+    bundle = film()._repr_mimebundle_()
+    assert bundle["text/plain"] == "<Film of 3 frames: heights (3,)>"
+    assert bundle["image/png"].startswith("iVBOR")
+
+
 def test_look_does_not_leak():
     with mpl.rc_context({"font.size": 33.0}):
         before = dict(mpl.rcParams)
@@ -78,6 +132,32 @@ def test_lines_differ_in_colour_and_in_style():
 def test_signed_colours_keep_their_order_in_grey():
     grey = [np.dot(to_rgb(SIGNED(x)), (0.299, 0.587, 0.114)) for x in np.linspace(0, 1, 101)]
     assert np.all(np.diff(grey) > 0)
+
+
+def test_signed_zero_has_no_colour_and_a_tenth_has():
+    red, green, blue = to_rgb(SIGNED(0.5))
+    assert red == green == blue
+    for x, side in ((0.45, -1), (0.55, 1)):
+        red, _, blue = to_rgb(SIGNED(x))
+        assert side * (red - blue) > 0.15  # yellow above, blue below
+
+
+def test_the_signed_key_stands_where_it_is_told():
+    figure, axes = new_figure()
+    axes.set(xlim=(0, 10), ylim=(5, 0))
+    signed_key(axes, 2, 3, width=4, limit=0.25)
+    (bar,) = axes.child_axes
+    figure.draw_without_rendering()
+    low, high = axes.transData.inverted().transform(bar.get_window_extent().get_points())
+    assert (low[0], high[0]) == pytest.approx((2, 6)) and high[1] == pytest.approx(3)
+    assert [text.get_text() for text in bar.get_xticklabels()] == ["−0.25", "0", "+0.25"]
+    assert bar.xaxis.get_ticks_position() == "bottom" and low[1] > high[1]  # y runs downwards
+
+
+def test_shades_keep_the_hue():
+    for by in (-0.5, 0, 0.5):
+        assert rgb_to_hsv(to_rgb(shade(BLUE, by)))[0] == pytest.approx(rgb_to_hsv(to_rgb(BLUE))[0], abs=0.01)
+    assert shade(BLUE, 1) == "#ffffff" and shade(BLUE, -1) == "#000000"
 
 
 def test_scales_of_images():
