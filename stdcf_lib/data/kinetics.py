@@ -10,7 +10,7 @@ from torch import Tensor
 from stdcf_lib.checks import whole
 from stdcf_lib.data.footage import Footage
 from stdcf_lib.data.lists import NUMBER, csv_rows, path_label_list
-from stdcf_lib.data.video import decode, frame_count
+from stdcf_lib.data.video import decode_numbers, frame_count
 
 
 class Kinetics(Footage):
@@ -57,14 +57,19 @@ class Kinetics(Footage):
             listed = path_label_list(annotation, folder, num_classes)
         super().__init__(listed, training, frames, size, views, True, max_faulty)
 
-    def _decoded(self, path: Path, short_side: int, every: int, view: int | None) -> Tensor:
-        room = max(0, frame_count(path) - self.frames * self.stride)
+    def _count(self, path: Path) -> int:
+        return frame_count(path)
+
+    def _numbers(self, count: int, view: int | None) -> list[int]:
+        room = max(0, count - self.frames * self.stride)
         if view is None:
             start = int(torch.randint(room + 1, ()))
         else:
             start = room // 2 if self.views[0] == 1 else round(room * view / (self.views[0] - 1))
-        frames = decode(path, start, self.frames // every, self.stride * every, short_side, hold=True)
-        return torch.from_numpy(frames).movedim(-1, 1)
+        return list(range(start, start + self.frames * self.stride, self.stride))
+
+    def _read(self, path: Path, numbers: list[int], short_side: int) -> Tensor:
+        return torch.from_numpy(decode_numbers(path, numbers, short_side, hold=True)).movedim(-1, 1)
 
 
 def kinetics_csv(
