@@ -107,6 +107,11 @@ class Footage(Dataset):
         other.__dict__ = self.__dict__ | changes
         return other
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if not self._faulty.is_shared():  # it comes from another machine, or from a process that trains
+            self._faulty.share_memory_()
+
     @property
     def faulty(self) -> list[str]:
         """The files that could not be read, as far as they have been met."""

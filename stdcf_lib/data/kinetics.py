@@ -1,6 +1,5 @@
 """Kinetics, clips of human actions of about ten seconds (Kay et al., 2017), from the user's own copy."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from stdcf_lib.checks import whole
 from stdcf_lib.data.footage import Footage
-from stdcf_lib.data.lists import NUMBER, csv_rows, path_label_list
+from stdcf_lib.data.lists import NUMBER, Folders, csv_rows, path_label_list
 from stdcf_lib.data.video import decode_numbers, frame_count
 
 
@@ -109,10 +108,10 @@ def kinetics_csv(
         raise ValueError(
             f"num_classes={num_classes}: {len(names)} labels are {'in ' + str(file) if classes is None else 'given'}"
         )
-    samples = []
+    samples, folders = [], Folders()
     for line, label, name in found:
         if label not in number_of:
             raise ValueError(f"line {line} of {file} has the label {label!r}, which is not among the classes")
         spaced, joined = (Path(folder, directory, name) for directory in (label, label.replace(" ", "_")))
-        samples.append((joined if os.path.exists(joined) else spaced, number_of[label]))
+        samples.append((joined if joined in folders else spaced, number_of[label]))
     return samples

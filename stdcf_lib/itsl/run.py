@@ -134,7 +134,8 @@ def run(
         stages: from `schedule`, or your own.
         data: stage → training and validation set, of pairs (clip, label): clip floats (C, T, H, W), of the stage's size or
             larger (then `view` reduces it), or what `prepare` makes such floats of. A clip to be scored may be
-            (V, C, T, H, W), V views whose softmax is averaged. Draw what is random from torch's or Python's generator: both are seeded for every clip and epoch.
+            (V, C, T, H, W), V views whose softmax is averaged. Draw what is random from torch's or Python's generator: both
+            are seeded for every clip and epoch.
         folder: where checkpoints, metrics and weights go, shared by all machines of the run.
         recipe: how to train; `Recipe()` by default.
         **options: of `Training`.
@@ -303,7 +304,7 @@ class Training:
                 raise ValueError(f"stage {stage.name!r} has no validation clips")
             swaps.to(stage)
             clip = training[0][0]
-            view(clip[None], stage)
+            view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
             try:
                 costs.append(cost(model.train(), (self._share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
             except (ValueError, RuntimeError) as error:
