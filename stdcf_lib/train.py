@@ -1,8 +1,10 @@
 """The one training loop."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from stdcf_lib.checks import whole
+from stdcf_lib.checks import number, whole
 from stdcf_lib.runs import Run
 
 READ_EVERY = 10
@@ -45,7 +47,7 @@ def train(
     *,
     evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None,
     run: Run | None = None,
-    save_every: int | None = None,
+    save_minutes: float | None = None,
     accelerator: Accelerator | None = None,
     progress: bool | tqdm = True,
 ) -> list[dict[str, Any]]:
@@ -57,14 +59,15 @@ def train(
     Args:
         model: trained in place.
         batches: epoch number, from 0 → the batches of that epoch. Let their order depend on the number alone, as
-            `shuffled` does: then a resumed run sees the batches that an unbroken one would have seen. With `save_every`
+            `shuffled` does: then a resumed run sees the batches that an unbroken one would have seen. With `save_minutes`
             it is called as `batches(epoch, first)` where an epoch was broken off, to give those from step `first` on.
         loss: (model, batch) → a scalar, the mean over the batch.
         optimization: the optimiser, and what steers it.
         epochs: how many in all, those before a resume included.
         evaluate: (model, number of the epoch, from 1) → figures to record, called after every epoch.
-        run: where checkpoints (every epoch), metrics and weights go; nothing is written if None.
-        save_every: steps between further checkpoints within an epoch.
+        run: where checkpoints (after every epoch, before and after it is evaluated), metrics and weights go; nothing is
+            written if None. They are written beside the training, which goes on meanwhile.
+        save_minutes: between further checkpoints within an epoch; 0 is after every step.
         accelerator: has prepared `model` and the optimiser, and brings its device, its precision, its accumulation of
             gradients (over batches; an epoch must be a multiple) and its other processes, each of which calls this with
             batches of its own. One of them writes.
@@ -78,24 +81,32 @@ def train(
         FolderInUse: another process trains in the run's folder.
     """
     epochs = whole("epochs", epochs)
+    save_minutes = None if save_minutes is None else number("save_minutes", save_minutes, least=0)
     writes = run is not None and (accelerator is None or accelerator.is_main_process)
-    with run.held() if run and writes else nullcontext():
-        loop = _Loop(model, optimization, run, writes, accelerator)
-        return loop(batches, loss, epochs, evaluate, whole("save_every", save_every) if save_every is not None else 0, progress)
+    with run.held() if run and writes else nullcontext(), ThreadPoolExecutor(1) as writer:
+        loop = _Loop(model, optimization, run, writer if writes else None, accelerator)
+        return loop(batches, loss, epochs, evaluate, save_minutes, progress)
 
 
 class _Loop:
     def __init__(
-        self, model: nn.Module, optimization: Optimization, run: Run | None, writes: bool, accelerator: Accelerator | None
+        self,
+        model: nn.Module,
+        optimization: Optimization,
+        run: Run | None,
+        writer: Executor | None,
+        accelerator: Accelerator | None,
     ):
-        self.model, self.optimization, self.run, self.writes = model, optimization, run, writes
-        self.accelerator = accelerator
+        self.model, self.optimization, self.run, self.accelerator = model, optimization, run, accelerator
+        self.writer, self.writing = writer, None  # the thread that writes, if this process does, and what it is at
+        self.saved = time.monotonic()
         self.bare: nn.Module = accelerator.unwrap_model(model) if accelerator else model
         scaler = accelerator.scaler if accelerator else None  # of fp16 alone
         parts = {"model": self.bare, "optimizer": optimization.optimizer, "scheduler": optimization.scheduler, "scaler": scaler}
         self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
         self.metrics: list[dict[str, Any]] = []
         self.done = self.seen = 0  # steps of an epoch that is not over, and of all
+        self.over = False  # all steps of that epoch are done, and it is not evaluated yet
         self.seconds = 0.0  # of that epoch before it was broken off
         self.total = 0.0  # the sum of that epoch's losses, a mean over processes and accumulated batches for each step
         self.read_total = 0.0  # what this process has read of its own and not yet shared
@@ -106,6 +117,7 @@ class _Loop:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
             self.done, self.seen, self.seconds, self.total = (state[n] for n in ("done", "seen", "seconds", "total"))
+            self.over = state.get("over", False)
 
     def __call__(
         self,
@@ -113,7 +125,7 @@ class _Loop:
         loss: Callable[[nn.Module, Any], Tensor],
         epochs: int,
         evaluate: Callable[[nn.Module, int], dict[str, float]] | None,
-        save_every: int,
+        save_minutes: float | None,
         progress: bool | tqdm,
     ) -> list[dict[str, Any]]:
         own_bar = None if isinstance(progress, bool) else progress
@@ -126,7 +138,7 @@ class _Loop:
                 start = time.perf_counter() - self.seconds
                 self.model.train()
                 self.optimization.optimizer.zero_grad()
-                for batch in batches(epoch, self.done) if self.done else batches(epoch):
+                for batch in () if self.over else batches(epoch, self.done) if self.done else batches(epoch):
                     if not self.learn(loss, batch):
                         continue
                     self.done, self.seen = self.done + 1, self.seen + 1
@@ -135,7 +147,7 @@ class _Loop:
                         if own_bar is not None:
                             memory = f"{memory_bytes() / 2**30:.1f} GiB"
                             own_bar.set_postfix(loss=f"{self.so_far():.4g}", memory=memory, refresh=False)
-                    if save_every and self.done % save_every == 0:
+                    if save_minutes is not None and self.due(save_minutes):
                         self.share(epoch)
                         self.seconds = time.perf_counter() - start
                         self.save()
@@ -145,15 +157,19 @@ class _Loop:
                 row = {"epoch": epoch + 1, "train_loss": self.total / self.done}
                 row |= {"seconds": round(time.perf_counter() - start, 3)}
                 if evaluate:
+                    # Kept first: what stops an evaluation, once or for ever, must not cost the epoch before it.
+                    self.seconds, self.over = time.perf_counter() - start, True
+                    self.save()
                     self.bare.eval()
                     with torch.no_grad():
                         row |= evaluate(self.bare, epoch + 1)
                 self.metrics.append(row)
-                self.done, self.seconds, self.total = 0, 0.0, 0.0
+                self.done, self.over, self.seconds, self.total = 0, False, 0.0, 0.0
                 self.save()
                 bar.set_postfix({name: f"{v:.4g}" for name, v in row.items() if name not in ("epoch", "seconds")})
                 bar.update()
-        if self.run and self.writes:
+        self.written()
+        if self.run and self.writer:
             self.run.finish(self.bare, self.metrics)
         return self.metrics
 
@@ -204,10 +220,42 @@ class _Loop:
         every = self.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=self.accelerator.device))
         return math.fsum(cast(Tensor, every).tolist()) / self.accelerator.num_processes
 
+    def due(self, minutes: float) -> bool:
+        """Whether it is time for a checkpoint within an epoch, by the clock of the first process."""
+        several = self.accelerator is not None and self.accelerator.num_processes > 1
+        if several and minutes and self.done % READ_EVERY:
+            return False  # to agree takes a message, which every step need not wait for
+        late = time.monotonic() - self.saved >= 60 * minutes
+        if several and minutes:
+            accelerator = cast(Accelerator, self.accelerator)
+            return bool(cast(Tensor, accelerator.gather(torch.tensor([late], device=accelerator.device)))[0])
+        return late
+
     def save(self) -> None:
-        if self.run and self.writes:
-            position = {"done": self.done, "seen": self.seen, "seconds": self.seconds, "total": self.total}
-            self.run.save({name: part.state_dict() for name, part in self.parts.items()} | position, self.metrics)
+        """Hand a copy of everything to the thread that writes."""
+        self.written()
+        if self.run and self.writer:
+            position = {"done": self.done, "seen": self.seen, "seconds": self.seconds, "total": self.total, "over": self.over}
+            state = {name: part.state_dict() for name, part in self.parts.items()} | position
+            self.writing = self.writer.submit(self.run.save, _copied(state), copy.deepcopy(self.metrics))
+        self.saved = time.monotonic()
+
+    def written(self) -> None:
+        """Wait until the last checkpoint is written, and raise what stopped it."""
+        if self.writing:
+            self.writing.result()
+            self.writing = None
+
+
+def _copied(state: Any) -> Any:
+    """A state on the CPU that the next step does not change."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {name: _copied(part) for name, part in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    return state
 
 
 def shuffled(count: int, batch_size: int, seed: int) -> Callable[..., Iterable[Tensor]]:

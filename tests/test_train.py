@@ -1,4 +1,6 @@
 import io
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stdcf_lib.runs import Run
-from stdcf_lib.train import READ_EVERY, Optimization, shuffled, train
+from stdcf_lib.train import READ_EVERY, Optimization, _Loop, shuffled, train
 
 x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -72,7 +74,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_from_its_last_step(tmp_path, stop
         model, optimizer = start()
         scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=20)
         order = shuffled(40, 8, seed=1)
-        options = {"save_every": 1, "run": run, "progress": False}
+        options = {"save_minutes": 0, "run": run, "progress": False}
         return model, train(model, order, loss, Optimization(optimizer, scheduler), 4, **options)
 
     calls = []
@@ -123,6 +125,77 @@ def test_it_evaluates_after_every_epoch():
     assert [(row["epoch"], row["of"], row["training"]) for row in metrics] == [(1, 1, 0), (2, 2, 0), (3, 3, 0)]
 
 
+def test_an_evaluation_that_fails_costs_no_step(tmp_path):
+    """The epoch is kept before it is evaluated: the same call tries the evaluation again, and nothing else."""
+    unbroken, expected = fit(3, evaluate=lambda model, epoch: {"of": epoch})
+    seen, failing = [], [2]
+
+    def watched(model, index):
+        seen.append(index)
+        return loss(model, index)
+
+    def evaluate(model, epoch):
+        if epoch in failing:
+            raise MemoryError("too many clips at once")
+        return {"of": epoch}
+
+    def go():
+        model, optimizer = start()
+        options = {"evaluate": evaluate, "run": Run(tmp_path), "progress": False}
+        return model, train(model, shuffled(40, 8, seed=1), watched, Optimization(optimizer), 3, **options)
+
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            go()
+    assert len(seen) == 2 * 5
+    failing.clear()
+    resumed, metrics = go()
+    assert len(seen) == 3 * 5 and torch.equal(resumed.weight, unbroken.weight)
+    assert [row["of"] for row in metrics] == [1, 2, 3] and losses(metrics) == losses(expected)
+
+
+def test_checkpoints_are_written_beside_the_training(tmp_path, monkeypatch):
+    """A slow disk holds up no step; what is written is what was there when it was handed over; a failure is told."""
+    threads, kept, steps = [], [], []
+    save = Run.save
+
+    def slowly(run, state, metrics):
+        threads.append(threading.current_thread())
+        while len(steps) < 3:
+            time.sleep(0.01)
+        kept.append((state["seen"], state["model"]["weight"].clone()))
+        save(run, state, metrics)
+
+    monkeypatch.setattr(Run, "save", slowly)
+    monkeypatch.setattr(_Loop, "due", lambda loop, minutes: loop.seen == 2)
+    weights = {}
+
+    def watched(model, index):
+        weights[len(steps)] = model.weight.detach().clone()
+        steps.append(index)
+        return loss(model, index)
+
+    model, optimizer = start()
+    options: Any = {"run": Run(tmp_path), "save_minutes": 1, "progress": False}
+    train(model, shuffled(40, 8, seed=1), watched, Optimization(optimizer), 1, **options)
+    assert threading.main_thread() not in threads
+    assert kept[0][0] == 2 and torch.equal(kept[0][1], weights[2])
+
+    def full(run, state, metrics):
+        raise OSError("no room")
+
+    monkeypatch.setattr(Run, "save", full)
+    with pytest.raises(OSError, match="no room"):
+        train(start()[0], shuffled(40, 8, seed=1), loss, Optimization(start()[1]), 1, run=Run(tmp_path / "x"), progress=False)
+
+
+def test_a_checkpoint_is_due_by_the_clock(monkeypatch):
+    model, optimizer = start()
+    loop = _Loop(model, Optimization(optimizer), None, None, None)
+    monkeypatch.setattr(time, "monotonic", lambda: loop.saved + 90)
+    assert loop.due(1) and not loop.due(2) and loop.due(0)
+
+
 def test_the_loss_is_read_at_intervals_and_none_is_lost(monkeypatch):
     """Reading waits for the device, so it is done once in a while; the mean is over all batches all the same."""
     read = []
@@ -146,7 +219,7 @@ def test_a_diverging_loss_stops_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match="epoch 1"):
         train(
             model, shuffled(40, 8, seed=1), lambda m, i: loss(m, i) * torch.inf, Optimization(optimizer), 2, run=Run(tmp_path),
-            save_every=1, progress=False,
+            save_minutes=0, progress=False,
         )  # fmt: skip
     assert Run(tmp_path).restore() is None
 
@@ -179,7 +252,7 @@ def accumulated_fit(accumulation, run=None, stop_after=None):
             raise KeyboardInterrupt
         return loss(model, index)
 
-    options = {"accelerator": accelerator, "run": run, "save_every": 2, "progress": False}
+    options = {"accelerator": accelerator, "run": run, "save_minutes": 0, "progress": False}
     return model, train(model, batches, dies, Optimization(optimizer), 3, **options)
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class Footage(Dataset):
-    """Labelled clips from video files. Indexing gives (clip, label): float32 (3, T, S, S), normalised by `MEAN` and `STD`.
+    """Labelled clips from video files. Indexing gives (clip, label): float32 (3, T, S, S), normalised by `MEAN` and `STD`, or
+    of a set made by `as_bytes` the same before it is normalised, in a quarter of the memory.
 
     Training as is usual: a place in the video, a short side of 256 to 320 pixels (for S = 224, else in proportion) to which
     it is scaled, a square to cut out and, if `flip`, whether to mirror are drawn from torch's generator. In testing there is
@@ -34,7 +36,7 @@ class Footage(Dataset):
     name, and replaced by another sample, drawn for this one by torch's generator. `.faulty` names those met so far, by all
     loader workers of this process. `.missing` names the files that were not there from the first.
 
-    Subclasses say in `_decoded` which frames a clip has, and how they are read.
+    Subclasses say how many frames a video has, which of them a clip shows, and how they are read.
 
     Args:
         listed: (path, label) of each video.
@@ -67,7 +69,7 @@ class Footage(Dataset):
         if not self.samples:
             raise ValueError("there are no samples: no file of the list is in the folder")
         self.short_sides = round(256 / 224 * self.size), round(320 / 224 * self.size)
-        self._shown = (self.frames, self.size)
+        self._shown, self._bytes = (self.frames, self.size), False
         # Shared memory, so that loader workers, which are other processes, write into one and the same.
         self._faulty = torch.zeros(len(self.samples), dtype=torch.uint8).share_memory_()
 
@@ -89,9 +91,26 @@ class Footage(Dataset):
                 f"clips of {self.frames} frames of {self.size}² cannot be shown as {frames} of {size}²: "
                 "give a divisor of the frames, and no larger a size"
             )
+        return self._with(_shown=(frames, size))
+
+    def viewed(self, views: tuple[int, int]) -> "Footage":
+        """The same samples in other views; see the argument."""
+        clips, crops = wholes("views", views, 2, meaning="(clips, crops)")
+        return self._with(views=(clips, choice("crops of views", crops, (1, 3))))
+
+    def as_bytes(self) -> "Footage":
+        """The same samples as uint8, a quarter of the bytes, for `normalised` to be applied to on the device."""
+        return self._with(_bytes=True)
+
+    def _with(self, **changes: Any) -> "Footage":
         other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "_shown": (frames, size)}
+        other.__dict__ = self.__dict__ | changes
         return other
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if not self._faulty.is_shared():  # it comes from another machine, or from a process that trains
+            self._faulty.share_memory_()
 
     @property
     def faulty(self) -> list[str]:
@@ -129,22 +148,44 @@ class Footage(Dataset):
         return "they are:\n" + "\n".join(self.faulty)
 
     def _clip(self, path: Path) -> Tensor:
-        every, size = self.frames // self._shown[0], self._shown[1]
+        clip = self._cut_out(path).movedim(-4, -3).contiguous()
+        return clip if self._bytes else normalised(clip)
+
+    def _cut_out(self, path: Path) -> Tensor:
+        """uint8 (T, 3, S, S), or (V, T, 3, S, S). Only the frames that are shown are scaled, at once to the size at which they
+        are shown, and a video is read once for all of its views."""
+        (frames, size), count = self._shown, self._count(path)
+        every, scale = self.frames // frames, size / self.size
         if not self.training:
-            shown = [self._decoded(path, self.short_sides[0], every, view) for view in range(self.views[0])]
-            clips = torch.stack([_resized(cut, size) for clip in shown for cut in _crops(clip, self.size, self.views[1])])
-            return _normalised(clips if len(clips) > 1 else clips[0])
+            views = [self._numbers(count, view)[::every] for view in range(self.views[0])]
+            numbers = sorted(set().union(*views))
+            read, place = self._read(path, numbers, round(scale * self.short_sides[0])), {n: i for i, n in enumerate(numbers)}
+            cuts = [cut for view in views for cut in _crops(read[[place[n] for n in view]], size, self.views[1])]
+            return torch.stack(cuts) if len(cuts) > 1 else cuts[0]
         short_side = int(torch.randint(self.short_sides[0], self.short_sides[1] + 1, ()))
         down, across, mirror = torch.rand(3).tolist()
-        clip = self._decoded(path, short_side, every, None)
+        clip = self._read(path, self._numbers(count, None)[::every], round(scale * short_side))
         height, width = clip.shape[-2:]
-        cut = tv.crop(clip, round(down * (height - self.size)), round(across * (width - self.size)), self.size, self.size)
-        cut = _resized(cut, size)
-        return _normalised(tv.horizontal_flip(cut) if self.flip and mirror < 0.5 else cut)
+        cut = tv.crop(clip, round(down * (height - size)), round(across * (width - size)), size, size)
+        return tv.horizontal_flip(cut) if self.flip and mirror < 0.5 else cut
 
-    def _decoded(self, path: Path, short_side: int, every: int, view: int | None) -> Tensor:
-        """uint8 (T / every, 3, H, W): every so many of a clip's T frames; of test view number `view`, or a random clip."""
+    def _count(self, path: Path) -> int:
+        """How many frames a video has."""
         raise NotImplementedError
+
+    def _numbers(self, count: int, view: int | None) -> list[int]:
+        """Which T of the frames of a video a clip shows, in order: test view number `view`, or a random clip."""
+        raise NotImplementedError
+
+    def _read(self, path: Path, numbers: list[int], short_side: int) -> Tensor:
+        """uint8 (frames, 3, H, W): those frames of a video."""
+        raise NotImplementedError
+
+
+def normalised(clips: Tensor) -> Tensor:
+    """uint8 (…, 3, T, S, S) → float32 of the same shape, by `MEAN` and `STD`, on whichever device they are."""
+    mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1, 1) for values in (MEAN, STD))
+    return (clips.float() / 255 - mean) / std
 
 
 def _crops(clip: Tensor, size: int, count: int) -> list[Tensor]:
@@ -162,12 +203,3 @@ def _crops(clip: Tensor, size: int, count: int) -> list[Tensor]:
         )
         for place in places
     ]
-
-
-def _resized(clip: Tensor, size: int) -> Tensor:
-    return clip if clip.shape[-1] == size else tv.resize(clip, [size, size], antialias=True)
-
-
-def _normalised(clips: Tensor) -> Tensor:
-    """uint8 (…, T, 3, S, S) → float32 (…, 3, T, S, S)."""
-    return tv.normalize(clips.float() / 255, list(MEAN), list(STD)).movedim(-4, -3)

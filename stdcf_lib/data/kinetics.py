@@ -1,6 +1,5 @@
 """Kinetics, clips of human actions of about ten seconds (Kay et al., 2017), from the user's own copy."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from torch import Tensor
 
 from stdcf_lib.checks import whole
 from stdcf_lib.data.footage import Footage
-from stdcf_lib.data.lists import NUMBER, csv_rows, path_label_list
-from stdcf_lib.data.video import decode, frame_count
+from stdcf_lib.data.lists import NUMBER, Folders, csv_rows, path_label_list
+from stdcf_lib.data.video import decode_numbers, frame_count
 
 
 class Kinetics(Footage):
@@ -57,14 +56,19 @@ class Kinetics(Footage):
             listed = path_label_list(annotation, folder, num_classes)
         super().__init__(listed, training, frames, size, views, True, max_faulty)
 
-    def _decoded(self, path: Path, short_side: int, every: int, view: int | None) -> Tensor:
-        room = max(0, frame_count(path) - self.frames * self.stride)
+    def _count(self, path: Path) -> int:
+        return frame_count(path)
+
+    def _numbers(self, count: int, view: int | None) -> list[int]:
+        room = max(0, count - self.frames * self.stride)
         if view is None:
             start = int(torch.randint(room + 1, ()))
         else:
             start = room // 2 if self.views[0] == 1 else round(room * view / (self.views[0] - 1))
-        frames = decode(path, start, self.frames // every, self.stride * every, short_side, hold=True)
-        return torch.from_numpy(frames).movedim(-1, 1)
+        return list(range(start, start + self.frames * self.stride, self.stride))
+
+    def _read(self, path: Path, numbers: list[int], short_side: int) -> Tensor:
+        return torch.from_numpy(decode_numbers(path, numbers, short_side, hold=True)).movedim(-1, 1)
 
 
 def kinetics_csv(
@@ -104,10 +108,10 @@ def kinetics_csv(
         raise ValueError(
             f"num_classes={num_classes}: {len(names)} labels are {'in ' + str(file) if classes is None else 'given'}"
         )
-    samples = []
+    samples, folders = [], Folders()
     for line, label, name in found:
         if label not in number_of:
             raise ValueError(f"line {line} of {file} has the label {label!r}, which is not among the classes")
         spaced, joined = (Path(folder, directory, name) for directory in (label, label.replace(" ", "_")))
-        samples.append((joined if os.path.exists(joined) else spaced, number_of[label]))
+        samples.append((joined if joined in folders else spaced, number_of[label]))
     return samples

@@ -80,10 +80,27 @@ def read_text(file: str | Path) -> str:
         raise ValueError(f"line {line} of {file} is not in UTF-8: {error.reason}; save it as UTF-8") from None
 
 
+class Folders:
+    """Whether files are there, asked by the hundred thousand: each folder is listed once, at the first question about it."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def __contains__(self, path: object) -> bool:
+        folder, name = os.path.split(str(path))
+        if folder not in self._names:
+            try:
+                with os.scandir(folder or ".") as entries:
+                    self._names[folder] = {e.name for e in entries if not e.is_symlink() or os.path.exists(e.path)}
+            except (OSError, ValueError):  # no such folder, or a name that no file system can have
+                self._names[folder] = set()
+        return name in self._names[folder]
+
+
 def present(samples: Sequence[tuple[Path, int]], what: str) -> tuple[list[tuple[Path, int]], list[str]]:
     """Samples whose file or folder is there, and the paths of the others, of which a warning says how many."""
-    # os.path.exists, unlike Path.exists, is False of a name that no file system can have.
-    there = [os.path.exists(path) for path, _ in samples]
+    folders = Folders()
+    there = [path in folders for path, _ in samples]
     missing = [str(path) for (path, _), found in zip(samples, there, strict=True) if not found]
     if missing:
         log.warning("%s: %d of %d are missing, such as %s; .missing names them", what, len(missing), len(samples), missing[0])

@@ -50,14 +50,18 @@ class SomethingV1(Footage):
             listed = path_label_list(annotation, folder, num_classes)
         super().__init__(listed, training, frames, size, views, False, max_faulty)
 
-    def _decoded(self, path: Path, short_side: int, every: int, view: int | None) -> Tensor:
-        count = jpeg_count(path)
+    def _count(self, path: Path) -> int:
+        return jpeg_count(path)
+
+    def _numbers(self, count: int, view: int | None) -> list[int]:
         if view is None:
             within = torch.rand(self.frames, dtype=torch.float64)
         else:
             within = torch.full((self.frames,), (view + 0.5) / self.views[0], dtype=torch.float64)
-        numbers = ((torch.arange(self.frames) + within) / self.frames * count).long().clamp_max(count - 1)
-        return torch.from_numpy(decode_jpegs(path, numbers[::every].tolist(), short_side)).movedim(-1, 1)
+        return ((torch.arange(self.frames) + within) / self.frames * count).long().clamp_max(count - 1).tolist()
+
+    def _read(self, path: Path, numbers: list[int], short_side: int) -> Tensor:
+        return torch.from_numpy(decode_jpegs(path, numbers, short_side)).movedim(-1, 1)
 
 
 def something_csv(

@@ -13,6 +13,7 @@ That a file ends early is seen, as soon as its end is reached, where the file it
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,12 +98,38 @@ def decode(
     """
     start, stride = whole("start", start, 0), whole("stride", stride)
     frames = None if frames is None else whole("frames", frames)
+    numbers = range(start, 2**62 if frames is None else start + stride * frames, stride)
+    return _decoded(path, numbers, frames is None, short_side, hold)
+
+
+def decode_numbers(path: str | Path, numbers: Sequence[int], short_side: int | None = None, hold: bool = False) -> np.ndarray:
+    """Some frames of a video in RGB, in one pass.
+
+    Args:
+        path: the file.
+        numbers: which, counted from 0 as `decode` counts them, in ascending order; the same may come several times.
+        short_side, hold: as for `decode`.
+
+    Returns:
+        uint8 (frames, H, W, 3).
+
+    Raises:
+        VideoError: as `decode` does.
+        ValueError: for numbers below 0, out of order, or none.
+    """
+    numbers = wholes("numbers", numbers, least=0)
+    if list(numbers) != sorted(numbers):
+        raise ValueError(f"numbers={numbers}: give them in ascending order")
+    return _decoded(path, numbers, False, short_side, hold)
+
+
+def _decoded(path: str | Path, numbers: Sequence[int], entire: bool, short_side: int | None, hold: bool) -> np.ndarray:
     short_side = None if short_side is None else whole("short_side", short_side)
     with _open(path) as video:
         width, height = video.stream.codec_context.width, video.stream.codec_context.height
         width, height = _scaled(path, width, height, short_side)
         look = {"width": width, "height": height, "format": "rgb24", "interpolation": "BILINEAR"}
-        chosen = _chosen(video, start, frames, stride, hold, most=MOST_BYTES // (3 * width * height))
+        chosen = _chosen(video, numbers, entire, hold, most=MOST_BYTES // (3 * width * height))
         return _stacked(path, (frame.to_ndarray(**look) for frame in chosen))
 
 
@@ -257,27 +284,29 @@ def _length(file: BinaryIO, name: bytes) -> int | None:
     return None if size == 2 ** (7 * more + 7) - 1 else size
 
 
-def _chosen(video: _Opened, start: int, frames: int | None, stride: int, hold: bool, most: int) -> Iterator[av.VideoFrame]:
-    """The frames that `decode` is asked for, if they are not more than `most`."""
+def _chosen(video: _Opened, numbers: Sequence[int], entire: bool, hold: bool, most: int) -> Iterator[av.VideoFrame]:
+    """The frames of ascending numbers, or if `entire` as many of them as there are, if they are not more than `most`."""
     count, last, shown = 0, -1, None
-    for last, frame in _numbered(video, start):
+    for last, frame in _numbered(video, numbers[0]):
         # Told at once: a damaged time stamp far ahead would be filled with millions of copies of one frame.
-        if ((last - start) // stride + 1 if frames is None else frames) > most:
+        if (bisect_right(numbers, last) if entire else len(numbers)) > most:
             raise _too_large(video.path)
         # More than one falls due at once where a frame stays on show for longer than a period.
-        while (due := start + stride * count) <= last and count != frames:
+        while count < len(numbers) and (due := numbers[count]) <= last:
             yield frame if due == last or shown is None else shown
             count += 1
-        if count == frames:
+        if count == len(numbers):
             return
         shown = frame
-    while hold and count and shown is not None and count < (frames or 0):
+    if entire and count:
+        return
+    while hold and count and shown is not None and count < len(numbers):
         yield shown
         count += 1
-    if not count or count < (frames or 0):
-        wanted = start if frames is None else start + stride * (frames - 1)
+    if count < len(numbers):
         raise VideoError(
-            f"{video.path} is too short: it ends with frame {last}, counted from 0, and frame {wanted} is asked for"
+            f"{video.path} is too short: it ends with frame {last}, counted from 0, and frame "
+            f"{numbers[0] if entire else numbers[-1]} is asked for"
         )
 
 

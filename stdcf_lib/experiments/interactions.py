@@ -178,7 +178,7 @@ def fit(contestant: Contestant, rate: float, seed: int, fold: int) -> tuple[Smal
             scratch,
             contestant.plan.recipe(rate, 100 * seed + fold, WEIGHT_DECAY),
             accelerator=Accelerator(cpu=True, mixed_precision="bf16"),
-            save_every=10**6,
+            save_minutes=60,
             progress=False,
         )
     return model, rows

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
@@ -36,7 +38,7 @@ GIB = 2**30
 class Preset:
     """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch.
 
-    `sets` makes the training and the test set. What reads videos is imported there, so that a plan needs none of it.
+    `sets` makes the sets of clips. What reads videos is imported there, so that a plan needs none of it.
     """
 
     classes: int
@@ -47,10 +49,26 @@ class Preset:
     epochs: float
     final_epochs: float
     views: tuple[int, int]
-    sets: Callable[[argparse.Namespace], "tuple[Footage | Noise, Footage | Noise]"]
+    sets: Callable[[argparse.Namespace], "Sets"]
 
 
-def _kinetics(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+class Sets(NamedTuple):
+    """What a run sees: to train on, to validate on now and then, and to test with all views at the end."""
+
+    training: "Footage | Noise"
+    validation: "Footage | Noise"
+    test: "Footage | Noise"
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+
+def _of_footage(arguments: argparse.Namespace, training: "Footage", test: "Footage") -> Sets:
+    from stdcf_lib.data.footage import normalised
+
+    training, test = training.as_bytes(), test.as_bytes()
+    return Sets(training, test.viewed(arguments.val_views), test, normalised)
+
+
+def _kinetics(arguments: argparse.Namespace) -> Sets:
     from stdcf_lib.data.kinetics import Kinetics
 
     root = Path(arguments.data, "kinetics400")
@@ -68,10 +86,10 @@ def _kinetics(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage 
         Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
         for part in ("train", "val")
     )
-    return train, test
+    return _of_footage(arguments, train, test)
 
 
-def _something(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+def _something(arguments: argparse.Namespace) -> Sets:
     from stdcf_lib.data.something import SomethingV1
 
     root = Path(arguments.data, "something-v1")
@@ -85,12 +103,13 @@ def _something(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage
     }
     lists = {part: _first(root, f"something-something-v1-{part}.csv", f"{part}.txt") for part in ("train", "validation")}
     train, test = (SomethingV1(file, root / "frames", part == "train", **options) for part, file in lists.items())
-    return train, test
+    return _of_footage(arguments, train, test)
 
 
-def _noise(arguments: argparse.Namespace) -> "tuple[Footage | Noise, Footage | Noise]":
+def _noise(arguments: argparse.Namespace) -> Sets:
     shape = (arguments.frames, arguments.size, PRESETS["noise"].classes, arguments.seed)
-    return Noise("train", *shape), Noise("test", *shape)
+    test = Noise("test", *shape)
+    return Sets(Noise("train", *shape), test, test)
 
 
 def _first(root: Path, *names: str) -> Path:
@@ -169,7 +188,12 @@ def parser() -> argparse.ArgumentParser:
     clips.add_argument("--frames", type=_whole(1), default=8)
     clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8 (Kinetics)")
     clips.add_argument("--size", type=_whole(1), default=224)
-    clips.add_argument("--views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), help="of a test; default 10 3, or 1 1")
+    clips.add_argument(
+        "--views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), help="of the test at the end; default 10 3, or 1 1"
+    )
+    clips.add_argument(
+        "--val-views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), default=(1, 1), help="of a validation; default 1 1"
+    )
     clips.add_argument("--iterations", type=_whole(1), help="of stage-t and stage-s")
     clips.add_argument("--reduction", type=_whole(1), default=4, help="how many times fewer voxels both stages show")
     clips.add_argument("--epochs", type=_number(above=0), help="of each stage")
@@ -188,7 +212,11 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--accumulation", type=_whole(1), default=1, help="batches whose gradients make one step")
     training.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="'no' is float32")
     training.add_argument("--workers", type=_whole(0), default=4, help="processes that decode, for each process that trains")
-    training.add_argument("--save-every", type=_whole(1), default=200, help="steps between checkpoints")
+    training.add_argument("--val-every", type=_whole(1), default=4, help="epochs between validations; a stage ends with one")
+    training.add_argument(
+        "--test-batch", type=_whole(1), metavar="CLIPS", help="that a process loads at a time to score them, with all views"
+    )
+    training.add_argument("--save-minutes", type=_number(least=0), default=10, help="between checkpoints")
     training.add_argument("--seed", type=_whole(0), default=0)
     return words
 
@@ -292,8 +320,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("stdcf_lib.itsl: stopped; the same command goes on from the last checkpoint")
     if training.accelerator.is_main_process:
-        top1, top5 = rows[-1]["full_top1"], rows[-1]["full_top5"]
-        print(f"top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
+        top1, top5 = rows[-1]["test_top1"], rows[-1]["test_top5"]
+        print(f"test top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
 
 
 def _contradiction(arguments: argparse.Namespace) -> str | None:
@@ -307,8 +335,9 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return f"--{min(idle)} is about stages, and --direct has none; say how long with --final-epochs"
     if arguments.dataset != "kinetics400" and arguments.stride is not None:
         return "--stride is for kinetics400; something-v1 takes a frame of each of --frames segments, and noise has no videos"
-    if arguments.views[1] not in (1, 3):
-        return f"--views {arguments.views[0]} {arguments.views[1]}: give 1 crop or 3 for each clip"
+    for name, (count, crops) in (("--views", arguments.views), ("--val-views", arguments.val_views)):
+        if crops not in (1, 3):
+            return f"{name} {count} {crops}: give 1 crop or 3 for each clip"
     if arguments.plan:
         return None
     if arguments.folder is None:
@@ -320,11 +349,12 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
 
 def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[Stage]) -> Training:
     preset = PRESETS[arguments.dataset]
-    full = preset.sets(arguments)
+    accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
+    sets = _by_one_process(accelerator, lambda: preset.sets(arguments))
 
     def data(stage: Stage) -> tuple[Clips, Clips]:
-        train, test = (part.reduced(stage.frames, stage.size) for part in full)
-        return train, test
+        train, validation = (part.reduced(stage.frames, stage.size) for part in (sets.training, sets.validation))
+        return train, validation
 
     rate = preset.learning_rate if arguments.learning_rate is None else arguments.learning_rate
     recipe = Recipe(
@@ -335,18 +365,35 @@ def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[S
         arguments.swap or "keep",
         arguments.seed,
     )
-    accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     return Training(
         model,
         planned,
         data,
         arguments.folder,
         recipe,
+        test=sets.test,
+        prepare=sets.prepare,
+        validate_every=arguments.val_every,
+        test_batch=arguments.test_batch,
         accelerator=accelerator,
         workers=arguments.workers,
-        save_every=arguments.save_every,
+        save_minutes=arguments.save_minutes,
         config={"dataset": arguments.dataset, "kind": arguments.kind, "stride": arguments.stride},
     )
+
+
+def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:
+    """What the first process makes, in all of them: a list of a quarter of a million files is looked through once."""
+    made: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            made = [make()]
+        except (ValueError, OSError) as error:  # the others wait for it, and end with it
+            made = [error]
+    (found,) = broadcast_object_list(made)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _print_plan(rows: list[dict[str, Any]]) -> None:

@@ -39,6 +39,7 @@ class Clips(Protocol):
 
 WARM_UP = 0.05  # of a stage's steps [ours]
 BN_STEPS = 20  # whose clips estimate the statistics of BN at another size [ours]
+TEST_BYTES = 2**28  # of the clips that are scored together, with all their views, as they are loaded [ours]
 
 
 def top(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -124,25 +125,26 @@ def run(
     clips, seen in the same way, so the weights agree up to the order of sums, except for what looks at a batch on one
     device: BN's statistics, and the places that dropout draws.
 
-    Every stage has a fresh optimiser. The network is evaluated after each epoch at the stage's own size, and at its end at
+    Every stage has a fresh optimiser. The network is validated after each epoch at the stage's own size, and at its end at
     full size (the largest of `stages`), on a copy whose atoms are swapped to that grid and whose BN statistics are estimated
-    anew.
+    anew. A test set is for the end: many views of each clip cost a large part of what training does.
 
     Args:
         model: as built, with any number of `STDCFConv3d` layers, which are what freezing and swapping are about.
         stages: from `schedule`, or your own.
-        data: stage → training and test set, of pairs (clip, label): clip floats (C, T, H, W), of the stage's size or
-            larger (then `view` reduces it). A test clip may be (V, C, T, H, W), V views whose softmax is averaged. Draw
-            what is random from torch's or Python's generator: both are seeded for every clip and epoch.
+        data: stage → training and validation set, of pairs (clip, label): clip floats (C, T, H, W), of the stage's size or
+            larger (then `view` reduces it), or what `prepare` makes such floats of. A clip to be scored may be
+            (V, C, T, H, W), V views whose softmax is averaged. Draw what is random from torch's or Python's generator: both
+            are seeded for every clip and epoch.
         folder: where checkpoints, metrics and weights go, shared by all machines of the run.
         recipe: how to train; `Recipe()` by default.
         **options: of `Training`.
 
     Returns:
-        One dictionary an epoch: `stage`, and what `train` returns with the scores at the stage's own size. The last of each
+        One dictionary an epoch: `stage`, and what `train` returns, validated epochs with their scores. The last of each
         stage also has the scores at full size, as `full_…`; `steps`; `processes` and `accumulation` that it ended with;
         `macs`, of the stage's forward passes in all (backward adds about twice that); and `stored_bytes`, what one batch on
-        one device keeps for backward (`measure.cost`).
+        one device keeps for backward (`measure.cost`). The last of all has those on the test set, as `test_…`.
 
     Raises:
         ValueError: stages, batches or clips that do not fit together, or a folder that holds another run; before anything
@@ -163,12 +165,19 @@ class Training:
     """A run that has been checked and has not begun; arguments as for `run`, and
 
     Args:
+        test: a set of clips of full size to score once, when all stages are over.
         scores: (logits (n, classes), labels (n,)) → figures by name, one a clip; their means are recorded.
+        prepare: what is done to clips on the device before anything else, such as `data.footage.normalised`: bytes are
+            four times quicker to hand over than floats.
+        validate_every: epochs between validations; the last of a stage is always validated.
+        test_batch: clips, with all their views, that one process loads at a time to score them; by default as many as a
+            training batch has, within `TEST_BYTES`. On the device there are never more views at a time than a training
+            batch has clips.
         accelerator: brings device, processes, precision and accumulation, such as
             `Accelerator(mixed_precision="bf16", gradient_accumulation_steps=2)`. By default as `accelerate launch` or
             `torchrun` says.
         workers: processes that load clips.
-        save_every: steps between checkpoints within an epoch.
+        save_minutes: between checkpoints within an epoch, which are written beside the training.
         config: what else to write into config.json.
         keep_stages: whether the folder of each stage stays, with the weights that it ended with.
         dtype: of the weights that the run keeps in the end, and of those that the network then has; see `Run`.
@@ -183,10 +192,14 @@ class Training:
         folder: Path | str,
         recipe: Recipe | None = None,
         *,
+        test: Clips | None = None,
         scores: Callable[[Tensor, Tensor], dict[str, Tensor]] = top,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        validate_every: int = 1,
+        test_batch: int | None = None,
         accelerator: Accelerator | None = None,
         workers: int = 0,
-        save_every: int = 200,
+        save_minutes: float = 10,
         config: Mapping[str, Any] | None = None,
         keep_stages: bool = True,
         dtype: torch.dtype | None = None,
@@ -194,9 +207,11 @@ class Training:
     ):
         if not stages or len({stage.name for stage in stages}) < len(stages):
             raise ValueError(f"stages={[stage.name for stage in stages]}: give at least one, each with a name of its own")
-        self.model, self.stages, self.data, self.scores = model, stages, data, scores
+        self.model, self.stages, self.data, self.test, self.scores = model, stages, data, test, scores
+        self.prepare, self.validate_every = prepare, whole("validate_every", validate_every)
+        self.test_batch = None if test_batch is None else whole("test_batch", test_batch)
         self.recipe, self.accelerator = recipe or Recipe(), accelerator or seeing_all_processes()
-        self.workers, self.save_every = whole("workers", workers, 0), whole("save_every", save_every)
+        self.workers, self.save_minutes = whole("workers", workers, 0), number("save_minutes", save_minutes, least=0)
         self.keep_stages, self.progress = keep_stages, progress
         started = int(os.environ.get("WORLD_SIZE", 1))
         if started != self.accelerator.num_processes:
@@ -234,6 +249,9 @@ class Training:
                     self.swaps.to(stage)
             else:
                 rows = [row for number in range(len(self.stages)) for row in self._stage(number)]
+                if self.test is not None:
+                    tested = self._scored_at_full_size(self.stages[-1], self.data(self.full)[0], self.test)
+                    rows[-1] |= {f"test_{name}": value for name, value in tested.items()}
                 if main:
                     self.whole.finish(self.model, rows)
                 self.accelerator.wait_for_everyone()
@@ -249,19 +267,19 @@ class Training:
 
     def _stage(self, number: int) -> list[dict[str, Any]]:
         """Train a stage, or take it up where it was stopped, or read it where it is over."""
-        stage, (training, test), part = self.stages[number], self.sets[number], self._part(number)
+        stage, (training, validation), part = self.stages[number], self.sets[number], self._part(number)
         self.swaps.to(stage)
         if part.finished:
             self.model.load_state_dict(part.weights)
         else:
-            self._train(number + 1, stage, training, test, part)
+            self._train(number + 1, stage, training, validation, part)
             self.accelerator.wait_for_everyone()
         metrics = part.metrics
         if "steps" not in metrics[-1]:
-            if (stage.frames, stage.size) == (self.full.frames, self.full.size):
+            if self._is_full(stage):
                 at_full = {name: value for name, value in metrics[-1].items() if name not in ("epoch", "train_loss", "seconds")}
             else:
-                at_full = self._at_full_size(copy.deepcopy((self.model, self.swaps)), *self.data(self.full))
+                at_full = self._scored_at_full_size(stage, *self.data(self.full))
             counted, steps = self.costs[number], self._steps(stage, training)
             metrics[-1] |= {f"full_{name}": value for name, value in at_full.items()}
             metrics[-1] |= {
@@ -280,13 +298,13 @@ class Training:
         """Of one batch on one device in each stage; and so a stage that the network cannot see is refused at once."""
         model, swaps = copy.deepcopy((self.model, self.swaps))
         costs = []
-        for stage, (training, test) in zip(self.stages, self.sets, strict=True):
+        for stage, (training, validation) in zip(self.stages, self.sets, strict=True):
             self._steps(stage, training)
-            if not len(test):
-                raise ValueError(f"stage {stage.name!r} has no test clips")
+            if not len(validation):
+                raise ValueError(f"stage {stage.name!r} has no validation clips")
             swaps.to(stage)
             clip = training[0][0]
-            view(clip[None], stage)
+            view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
             try:
                 costs.append(cost(model.train(), (self._share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
             except (ValueError, RuntimeError) as error:
@@ -310,25 +328,31 @@ class Training:
             )
         return steps
 
-    def _train(self, number: int, stage: Stage, training: Clips, test: Clips, part: Run) -> None:
-        steps = self._steps(stage, training)
+    def _is_full(self, stage: Stage) -> bool:
+        return (stage.frames, stage.size) == (self.full.frames, self.full.size)
+
+    def _train(self, number: int, stage: Stage, training: Clips, validation: Clips, part: Run) -> None:
+        steps, feed = self._steps(stage, training), self._feed(training)
         an_epoch = len(training) // (stage.batch * self.recipe.batch_size)
         optimization = self.recipe.optimization(self.model, stage, steps)
         wrapped, optimizer = self.accelerator.prepare(self.model, optimization.optimizer)
 
         def batches(epoch: int, first: int = 0) -> Iterator[Any]:
-            return self._batches(training, stage, (number, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
+            return self._batches(feed, stage, (number, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
 
         def loss(model: nn.Module, batch: Any) -> Tensor:
-            clips, labels = self._placed(batch, stage)
-            return F.cross_entropy(model(clips).float(), labels)
+            clips, labels = batch
+            return F.cross_entropy(model(self._placed(clips, stage)).float(), labels.to(self.accelerator.device))
 
-        def evaluate(model: nn.Module, _: int) -> dict[str, float]:
+        def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
+            if epoch % self.validate_every and epoch < epochs:
+                return {}
             if self.accelerator.num_processes > 1:  # each process has averaged the BN statistics of its own clips
                 for buffer in model.buffers():
                     broadcast(buffer)
-            return self._evaluate(model, stage, test)
+            return self._evaluate(model, stage, validation)
 
+        epochs = math.ceil(steps / an_epoch)
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
         hidden = not (self.progress and self.accelerator.is_main_process)
@@ -336,78 +360,112 @@ class Training:
         with tqdm(total=steps, desc=stage.name, unit="clip", unit_scale=clips_a_step, disable=hidden) as bar:
             train(
                 wrapped, batches, loss, Optimization(optimizer, optimization.scheduler, optimization.clip_norm),
-                math.ceil(steps / an_epoch), evaluate=evaluate, run=part, save_every=self.save_every,
+                epochs, evaluate=evaluate, run=part, save_minutes=self.save_minutes,
                 accelerator=self.accelerator, progress=bar,
             )  # fmt: skip
         self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage to wrap anew
         self.accelerator.free_memory()
 
-    def _batches(self, training: Clips, stage: Stage, turn: tuple[int, ...], steps: range) -> Iterator[Any]:
+    def _feed(self, training: Clips) -> DataLoader:
+        """Loads the batches that its `batch_sampler` is given for each epoch, by workers that stay."""
+        return self._loader(_Seeded(training), batch_sampler=_Turn(), persistent_workers=self.workers > 0)
+
+    def _batches(self, feed: DataLoader, stage: Stage, turn: tuple[int, ...], steps: range) -> Iterator[Any]:
         """This process's batches of those steps within an epoch: a step has the same clips, however they are shared."""
         share, processes, rank = self._share(stage), self.accelerator.num_processes, self.accelerator.process_index
         accumulated = self.accelerator.gradient_accumulation_steps
-        order = list(shuffled(len(training), share, _mixed(self.recipe.seed, *turn))(0))
+        seed, count = (self.recipe.seed, *turn), len(cast(_Seeded, feed.dataset))
+        order = list(shuffled(count, share, _mixed(*seed))(0))
         numbers = [n for step in steps for n in range(step * accumulated, (step + 1) * accumulated)]
-        mine = [order[n * processes + rank].tolist() for n in numbers]
-        seeded = _Seeded(training, (self.recipe.seed, *turn))
-        for n, batch in zip(numbers, self._loader(seeded, batch_sampler=mine), strict=True):
-            torch.manual_seed(_mixed(self.recipe.seed, *turn, n, rank))  # for dropout and the like
+        cast(_Turn, feed.batch_sampler).batches = [
+            [(_mixed(*seed, index), index) for index in order[n * processes + rank].tolist()] for n in numbers
+        ]
+        for n, batch in zip(numbers, feed, strict=True):
+            torch.manual_seed(_mixed(*seed, n, rank))  # for dropout and the like
             yield batch
 
-    def _placed(self, batch: Any, stage: Stage) -> tuple[Tensor, Tensor]:
+    def _placed(self, clips: Tensor, stage: Stage) -> Tensor:
         """On the device, as the stage shows it, in the order in memory that convolutions like."""
-        clips, labels = (part.to(self.accelerator.device, non_blocking=True) for part in batch)
-        return view(clips, stage).to(memory_format=torch.channels_last_3d), labels
+        clips = clips.to(self.accelerator.device, non_blocking=True)
+        clips = self.prepare(clips) if self.prepare else clips
+        return view(clips, stage).to(memory_format=torch.channels_last_3d)
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.workers, pin_memory=self.accelerator.device.type == "cuda", **order)
 
     @torch.no_grad()
-    def _evaluate(self, model: nn.Module, stage: Stage, test: Clips) -> dict[str, float]:
-        """The mean scores over the test set."""
+    def _evaluate(self, model: nn.Module, stage: Stage, clips: Clips) -> dict[str, float]:
+        """The mean scores over a set."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        mine = Subset(cast(Dataset, test), range(rank, len(test), processes))
+        mine = Subset(cast(Dataset, clips), range(rank, len(clips), processes))
         sums: dict[str, Tensor] = {}
         model.eval()
-        for clips, labels in self._loader(mine, batch_size=self._share(stage)):
-            views = clips.shape[1] if clips.dim() == 6 else 1
-            clips, labels = self._placed((clips.flatten(0, 1) if clips.dim() == 6 else clips, labels), stage)
-            with self.accelerator.autocast():
-                chances = model(clips).float().softmax(1).unflatten(0, (-1, views)).mean(1)
-            for name, values in self.scores(chances, labels).items():
+        for batch, labels in self._loader(mine, batch_size=self._test_batch(stage, clips)):
+            views = batch.shape[1] if batch.dim() == 6 else 1
+            chances = []
+            for part in (batch.flatten(0, 1) if batch.dim() == 6 else batch).split(self._share(stage)):
+                with self.accelerator.autocast():
+                    chances.append(model(self._placed(part, stage)).float().softmax(1))
+            labels = labels.to(self.accelerator.device, non_blocking=True)
+            for name, values in self.scores(torch.cat(chances).unflatten(0, (-1, views)).mean(1), labels).items():
                 sums[name] = sums.get(name, torch.zeros((), device=values.device)) + values.float().sum()
         # Objects, not tensors: a process without a clip of its own does not know the names, and must not be waited for.
         shares = gather_object([{name: value.item() for name, value in sums.items()}])
         names = max(shares, key=len)
-        return {name: math.fsum(share.get(name, 0.0) for share in shares) / len(test) for name in names}
+        return {name: math.fsum(share.get(name, 0.0) for share in shares) / len(clips) for name in names}
+
+    def _test_batch(self, stage: Stage, clips: Clips) -> int:
+        """Clips of a set to score that one process loads at a time."""
+        if self.test_batch is not None:
+            return self.test_batch
+        first = clips[0][0]
+        return max(1, min(self._share(stage), TEST_BYTES // first.nbytes))
 
     @torch.no_grad()
-    def _at_full_size(self, copies: tuple[nn.Module, AtomSwap], training: Clips, test: Clips) -> dict[str, float]:
-        """The scores at full size of a network that the stage's training has left at another."""
-        model, swaps = copies
+    def _scored_at_full_size(self, stage: Stage, training: Clips, clips: Clips) -> dict[str, float]:
+        """The scores at full size of the network that a stage's training has left."""
+        if self._is_full(stage):
+            return self._evaluate(self.model, stage, clips)
+        model, swaps = copy.deepcopy((self.model, self.swaps))
         swaps.to(self.full)
         steps = range(min(BN_STEPS, len(training) // self.recipe.batch_size))
-        clips = (self._placed(batch, self.full)[0] for batch in self._batches(training, self.full, (0, 0), steps))
+        seen = (self._placed(batch[0], self.full) for batch in self._batches(self._feed(training), self.full, (0, 0), steps))
         with self.accelerator.autocast():
-            update_bn(clips, model)
+            update_bn(seen, model)
         if self.accelerator.num_processes > 1:
             for name, buffer in model.named_buffers():
                 if name.endswith(("running_mean", "running_var")):
                     buffer.copy_(cast(Tensor, self.accelerator.reduce(buffer, "mean")))
-        return self._evaluate(model, self.full, test)
+        return self._evaluate(model, self.full, clips)
+
+
+class _Turn:
+    """The batches of an epoch, for a loader that stays."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class _Seeded(Dataset):
-    """Seeds what is random in a clip by its number and the epoch's, whichever worker loads it, after a resume as before."""
+    """Seeds what is random in a clip, whichever worker loads it and after a resume as before: an index is (seed, number)."""
 
-    def __init__(self, dataset: Clips, seed: tuple[int, ...]):
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Clips):
+        self.dataset = dataset
 
-    def __getitem__(self, index: int) -> Any:
-        mixed = _mixed(*self.seed, index)
-        torch.manual_seed(mixed)
-        random.seed(mixed)
-        return self.dataset[index]
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: tuple[int, int]) -> Any:
+        seed, number = index
+        torch.manual_seed(seed)
+        random.seed(seed)
+        return self.dataset[number]
 
 
 def _mixed(*numbers: int) -> int:

@@ -11,10 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from stdcf_lib.data import footage
-from stdcf_lib.data.footage import FORGIVEN, MEAN, STD, TooManyFaultyFiles
+from stdcf_lib.data.footage import FORGIVEN, MEAN, STD, TooManyFaultyFiles, normalised
 from stdcf_lib.data.kinetics import Kinetics, kinetics_csv
 from stdcf_lib.data.something import SomethingV1, something_csv
-from stdcf_lib.data.video import VideoError, decode, decode_jpegs, frame_count, jpeg_count
+from stdcf_lib.data.video import VideoError, decode, decode_jpegs, decode_numbers, frame_count, jpeg_count
 
 WIDE = {"height": 120, "width": 160}
 
@@ -65,13 +65,14 @@ def test_a_training_clip_is_a_run_of_strided_frames_anywhere(videos, numbers):
 
 def test_the_right_frames_are_decoded(videos, numbers, monkeypatch):
     asked = []
-    monkeypatch.setattr("stdcf_lib.data.kinetics.decode", lambda *a, **k: asked.append(a[1:]) or decode(*a, **k))
+    reading = "stdcf_lib.data.kinetics.decode_numbers"
+    monkeypatch.setattr(reading, lambda *a, **k: asked.append(a[1:]) or decode_numbers(*a, **k))
     data = kinetics(videos)
     for seed in range(200):
         torch.manual_seed(seed)
         data[1]
-    starts, frames, strides, sides = map(set, zip(*asked, strict=True))
-    assert (frames, strides) == ({4}, {2})
+    starts, sides = {numbers[0] for numbers, _ in asked}, {side for _, side in asked}
+    assert all(shown == list(range(shown[0], shown[0] + 8, 2)) for shown, _ in asked)
     assert min(starts) == 0 and max(starts) == 40 - 8 and len(starts) > 25
     assert min(sides) == round(96 * 256 / 224) and max(sides) == round(96 * 320 / 224)
 
@@ -102,9 +103,35 @@ def test_stages_see_the_same_time_and_the_same_scene(videos, training):
         whole, fewer, coarser = seen
         torch.testing.assert_close(fewer, whole[..., ::4, :, :])
         halved = torch.nn.functional.avg_pool3d(whole.reshape(-1, 1, *whole.shape[-3:]), (1, 2, 2)).reshape(coarser.shape)
-        assert (coarser - halved).abs().mean() < 0.1  # of a range of over 4
+        # Of a range of over 4: cut out at whole pixels of its own size, it may be half a pixel away, and no more.
+        assert (coarser - halved).abs().mean() < 0.2
     with pytest.raises(ValueError, match="8 frames of 96² cannot be shown as 3 of 96²"):
         full.reduced(3, 96)
+
+
+def test_a_stage_is_decoded_at_its_own_size(videos, monkeypatch):
+    """What stage-t shows at half the size, and a test in all its views, is read once and never larger than it is shown."""
+    sides = []
+    reading = "stdcf_lib.data.kinetics.decode_numbers"
+    monkeypatch.setattr(reading, lambda *a, **k: sides.append(a[2]) or decode_numbers(*a, **k))
+    kinetics(videos).reduced(4, 48)[0]
+    assert round(48 * 256 / 224) <= sides.pop() <= round(48 * 320 / 224) and not sides
+    kinetics(videos, training=False, views=(3, 3))[0]
+    assert sides == [round(96 * 256 / 224)]
+
+
+def test_bytes_are_the_same_clips_before_they_are_normalised(videos):
+    data = kinetics(videos)
+    for index in range(3):
+        clips = []
+        for shown in (data, data.as_bytes(), data.as_bytes().reduced(4, 96)):
+            torch.manual_seed(index)
+            clips.append(shown[index][0])
+        assert clips[1].dtype == torch.uint8 and torch.equal(clips[1], clips[2])
+        torch.testing.assert_close(normalised(clips[1]), clips[0])
+    assert data.viewed((2, 1)).views == (2, 1) and data.views != (2, 1)
+    with pytest.raises(ValueError, match="crops of views=2"):
+        data.viewed((1, 2))
 
 
 def test_a_video_that_is_too_short_holds_its_last_frame(tmp_path, write_video, numbers):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stdcf_lib.data import video
-from stdcf_lib.data.video import VideoError, decode, decode_gray, decode_jpegs, frame_count
+from stdcf_lib.data.video import VideoError, decode, decode_gray, decode_jpegs, decode_numbers, frame_count
 
 REAL = {
     "R6llTwEh07w.mp4": (303, 256, 340),
@@ -390,3 +390,15 @@ def test_real_videos_cut_short_are_refused(user_data, tmp_path):
         (path := tmp_path / name).write_bytes(raw[: int(0.9 * len(raw))])
         with pytest.raises(VideoError, match=name):
             decode_gray(path)
+
+
+def test_frames_by_their_numbers_are_those_of_one_pass(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.mp4", 20, width=64, height=48)
+    whole = decode(path)
+    numbers = [0, 3, 3, 11, 19]
+    np.testing.assert_array_equal(decode_numbers(path, numbers), whole[numbers])
+    np.testing.assert_array_equal(decode_numbers(path, [18, 25, 30], hold=True), whole[[18, 19, 19]])
+    with pytest.raises(VideoError, match="ends with frame 19, counted from 0, and frame 20 is asked for"):
+        decode_numbers(path, [18, 20])
+    with pytest.raises(ValueError, match="give them in ascending order"):
+        decode_numbers(path, [3, 2])

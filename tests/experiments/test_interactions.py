@@ -2,6 +2,7 @@
 
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_one_frame_is_the_middle_one_and_knows_the_scene(stand):
 
 def test_the_box_is_read_from_other_recordings_only():
     """Boxes that say the interaction in all recordings but one, where they say another."""
-    data = SimpleNamespace(
+    data: Any = SimpleNamespace(
         aspect=torch.tensor([1.0, 2.0] * 10 + [2.0, 1.0]),
         clips=[torch.zeros(30)] * 22,
         interaction=torch.tensor([0, 1] * 11),

@@ -53,7 +53,7 @@ def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
     recipe = Recipe(batch_size=4, learning_rate=rate, swap=swap, seed=3)
     data = Clips(20, tick), Clips(test_clips, tick)
-    return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, save_every=2, progress=False, **options)
+    return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, save_minutes=0, progress=False, **options)
 
 
 def attempt(folder, test_clips, processes, accumulation, kill_after, plain):

@@ -67,7 +67,7 @@ def test_a_run_goes_through_and_is_taken_up_again(tmp_path):
     run = Run(tmp_path / "run")
     assert [row["stage"] for row in run.metrics] == ["t-1", "s-1", "final"] and run.config["dataset"] == "noise"
     assert run.config["learning_rate"] == pytest.approx(0.01 * 8 / 64)  # grows with the batch
-    assert f"top-1 {run.metrics[-1]['full_top1']:.4f}" in first.stdout and "clip/s" in first.stderr
+    assert f"test top-1 {run.metrics[-1]['test_top1']:.4f}" in first.stdout and "clip/s" in first.stderr
     weights = tmp_path / "run" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     assert typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample").stdout == first.stdout
@@ -85,7 +85,8 @@ def test_real_videos_go_through(user_data, tmp_path):
         (root / f"{part}.txt").write_text("".join(f"{path.name} {i}\n" for i, path in enumerate(videos * 3)))
     words = "kinetics400 --small --frames 4 --stride 8 --size 64 --batch-size 4 --workers 1 --views 2 3 --iterations 1".split()
     typed(*words, "--data", tmp_path / "data", "--folder", tmp_path / "run", "--epochs", "1", "--final-epochs", "1")
-    assert [row["stage"] for row in Run(tmp_path / "run").metrics] == ["t-1", "s-1", "final"]
+    rows = Run(tmp_path / "run").metrics
+    assert [row["stage"] for row in rows] == ["t-1", "s-1", "final"] and rows[-1]["test_top5"] >= rows[-1]["test_top1"]
 
 
 @pytest.fixture
@@ -131,7 +132,10 @@ MISTAKES = [
     ("noise --plan --learning-rate high", "--learning-rate: 'high': give a finite number above 0"),
     ("noise --plan --dropout 1", "--dropout: '1': give a finite number of at least 0 and below 1"),
     ("noise --plan --workers -1", "--workers: '-1': give an integer of at least 0"),
-    ("noise --plan --save-every 0", "--save-every: '0': give an integer"),
+    ("noise --plan --save-minutes -1", "--save-minutes: '-1': give a finite number of at least 0"),
+    ("noise --plan --val-every 0", "--val-every: '0': give an integer"),
+    ("noise --plan --val-views 1 2", "--val-views 1 2: give 1 crop or 3"),
+    ("noise --plan --test-batch 0", "--test-batch: '0': give an integer"),
     ("noise --plan --seed -1", "--seed: '-1': give an integer of at least 0"),
     ("noise --plan --max-faulty 2", "--max-faulty: '2': give a finite number of at least 0 and of at most 1"),
     ("noise --plan --spatial-atoms 7", "spatial_atoms=7"),

@@ -495,3 +495,69 @@ def test_the_network_itself_is_left_alone_by_its_evaluation_at_full_size(tmp_pat
     net = itsl_job.network()
     run(net, [replace(stages[0], epochs=1)], lambda _: (itsl_job.Clips(20), itsl_job.Clips(6)), tmp_path / "b", Recipe(4))
     assert all(torch.equal(tensor, one[name]) for name, tensor in net.state_dict().items())
+
+
+# Scores
+
+
+def scored(monkeypatch, tmp_path, **options):
+    """Train a little; each scoring as (stage, clips at a time, whether that was before the end)."""
+    calls = []
+    evaluate = Training._evaluate
+
+    def watched(self, model, stage, clips):
+        sizes = []
+        hook = model.register_forward_hook(lambda module, x, y: sizes.append(len(x[0])))
+        found = evaluate(self, model, stage, clips)
+        hook.remove()
+        calls.append((stage.name, len(clips), sizes))
+        return found
+
+    monkeypatch.setattr(Training, "_evaluate", watched)
+    return itsl_job.fit(itsl_job.network(), tmp_path, **options), calls
+
+
+def test_the_test_set_is_for_the_end_and_validation_for_every_few_epochs(monkeypatch, tmp_path):
+    rows, calls = scored(monkeypatch, tmp_path, test=itsl_job.Clips(7), validate_every=2)
+    assert [count for *_, count, _ in calls].count(7) == 1 and calls[-1][:2] == ("final", 7)
+    assert ["test_top1" in row for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert [(row["epoch"], "top1" in row) for row in rows if row["stage"] == "t-1"] == [(1, False), (2, True)]
+    assert all("full_top1" in row for row in rows if "steps" in row)
+    assert Run(tmp_path).metrics[-1]["test_top1"] == rows[-1]["test_top1"]
+
+
+class Viewed(itsl_job.Clips):
+    """Five views of each clip."""
+
+    def __getitem__(self, index):
+        clip, label = super().__getitem__(index)
+        return clip.expand(5, -1, -1, -1, -1).clone(), label
+
+
+def test_views_are_scored_in_parts_that_the_device_has_room_for(monkeypatch, tmp_path):
+    """Never more views at a time than a training batch has clips, however many clips are loaded together."""
+    rows, calls = scored(monkeypatch, tmp_path / "a", test=Viewed(7), test_batch=3)
+    assert calls[-1][2] == [4, 4, 4, 3, 4, 4, 4, 3, 4, 1]  # 15, 15 and 5 views
+    module = sys.modules["stdcf_lib.itsl.run"]  # by its name one gets the function
+    monkeypatch.setattr(module, "TEST_BYTES", 2 * 5 * 4 * 8 * 8 * 4)
+    again, calls = scored(monkeypatch, tmp_path / "b", test=Viewed(7))
+    assert calls[-1][2] == [4, 4, 2] * 3 + [4, 1]  # two clips are as many bytes as allowed
+    assert again[-1]["test_top1"] == pytest.approx(rows[-1]["test_top1"], abs=0.5)
+
+
+def test_bytes_are_prepared_on_the_device(monkeypatch, tmp_path):
+    class Bytes(itsl_job.Clips):
+        def __getitem__(self, index):
+            clip, label = super().__getitem__(index)
+            return (clip * 50).clamp(0, 255).to(torch.uint8), label
+
+    seen = []
+
+    def prepare(clips):
+        seen.append(clips.dtype)
+        return clips.float() / 50
+
+    data = Bytes(20), Bytes(6)
+    stages = [replace(stage, epochs=1.0) for stage in schedule(1, frames=4, size=8)]
+    rows = run(itsl_job.network(), stages, lambda _: data, tmp_path, Recipe(4), prepare=prepare, progress=False)
+    assert set(seen) == {torch.uint8} and len(rows) == 3

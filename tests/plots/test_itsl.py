@@ -77,7 +77,7 @@ def test_care_shows_each_rate_and_the_choice():
 
 def test_temporal_atoms_are_destroyed_by_a_single_tap_that_trains():
     arrays = plots.temporal_atoms_left().arrays
-    assert all(values.shape == (4 * 3, 3) for values in arrays.values())  # layers × seeds, N
+    assert all(len(values) in (4 * 3, 4 * 6) and values.shape[1] == 3 for values in arrays.values())  # layers × seeds, N
     assert np.median(arrays["unfrozen-resample"][:, 1]) < 0.05 < 0.5 < np.median(arrays["itsl-resample"][:, 1])
     assert np.median(arrays["unfrozen-restored"][:, 1]) > 0.5
 

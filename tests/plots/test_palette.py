@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from stdcf_lib import Rank1Conv3d, STDCFConv3d, explore
 from stdcf_lib.plots import capacity, itsl, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots import joint_convolution as joint
+from stdcf_lib.plots.__main__ import direction_selectivity, output_voxel
 from stdcf_lib.plots.style import BLUE, FULL, JOINT, PHI, PSI, SEPARABLE, Drawing, family_color, new_figure
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +28,6 @@ def blindness() -> Drawing:
     psi, phi = torch.eye(9)[:2].view(2, 3, 3), torch.eye(3)[:2]
     bank = torch.einsum("imn, mhw, nt -> ithw", torch.rand(4, 2, 2), psi, phi)
     return joint.sides(bank[:3, None], bank[3])
-
-
-def answers() -> Drawing:
-    return joint.drift({"joint": torch.rand(3, 5, 5), "nearest separable": torch.rand(3, 5, 5)})
 
 
 def layers() -> Drawing:
@@ -54,10 +51,9 @@ DRAWN = {
     "families": capacity.families,
     "products": lambda: rest(explore.atom_products),
     "assembly": lambda: rest(explore.filter_assembly),
-    "voxel": lambda: rest(explore.output_voxel),
-    "directions": lambda: rest(explore.direction_selectivity),
+    "voxel": output_voxel,
+    "directions": direction_selectivity,
     "sides": blindness,
-    "drift": answers,
     "costs": layers,
     "coupling": tr_mnist.coupling,
     "learning_curves": reconstruction.learning_curves,
