@@ -158,7 +158,7 @@ LONG_CARE = {
     "full": {1e-3: "torch", 3e-3: "torch", 1e-2: "kaiming"},
 }
 LONG_CARE_SEED = 100
-CHOSEN = {"stdcf": ("dct", 1e-3), "rank1-wide": ("composed", 1e-3), "full": ("torch", 1e-3)}
+CHOSEN = {"stdcf": ("bessel", 3e-3), "rank1-wide": ("composed", 3e-3), "full": ("torch", 3e-3)}
 
 
 EPOCHS, START_EPOCHS, SWEEP_EPOCHS = 50, 20, 10  # the paper's, and enough to compare
