@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,10 +14,13 @@ import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.runs import Run
+
+Loss = Tensor | tuple[Tensor, dict[str, Tensor]]
 
 READ_EVERY = 10
 """Steps between readings of the loss. Reading waits for the device, which would otherwise be given work ahead of time."""
@@ -31,17 +34,20 @@ class Optimization:
         optimizer: over the parameters that are to train.
         scheduler: of the learning rate, moved on by every step of the optimiser.
         clip_norm: gradients of a larger norm are scaled down to it.
+        average: how much of the average of weights and buffers a step keeps, such as 0.999. The average is what is evaluated,
+            and what the model is in the end. None for the weights themselves.
     """
 
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     clip_norm: float | None = None
+    average: float | None = None
 
 
 def train(
     model: nn.Module,
     batches: Callable[..., Iterable[Any]],
-    loss: Callable[[nn.Module, Any], Tensor],
+    loss: Callable[[nn.Module, Any], Loss],
     optimization: Optimization,
     epochs: int,
     *,
@@ -49,7 +55,9 @@ def train(
     run: Run | None = None,
     save_minutes: float | None = None,
     accelerator: Accelerator | None = None,
-    progress: bool | tqdm = True,
+    log: Callable[[dict[str, Any]], None] | None = None,
+    log_every: int = 50,
+    progress: bool | Callable[[int], None] = True,
 ) -> list[dict[str, Any]]:
     """Train a model in place, and resume where it was stopped.
 
@@ -61,7 +69,8 @@ def train(
         batches: epoch number, from 0 → the batches of that epoch. Let their order depend on the number alone, as
             `shuffled` does: then a resumed run sees the batches that an unbroken one would have seen. With `save_minutes`
             it is called as `batches(epoch, first)` where an epoch was broken off, to give those from step `first` on.
-        loss: (model, batch) → a scalar, the mean over the batch.
+        loss: (model, batch) → a scalar, the mean over the batch; or that and a dictionary of other means over it to record,
+            such as the accuracy.
         optimization: the optimiser, and what steers it.
         epochs: how many in all, those before a resume included.
         evaluate: (model, number of the epoch, from 1) → figures to record, called after every epoch.
@@ -71,10 +80,18 @@ def train(
         accelerator: has prepared `model` and the optimiser, and brings its device, its precision, its accumulation of
             gradients (over batches; an epoch must be a multiple) and its other processes, each of which calls this with
             batches of its own. One of them writes.
-        progress: show a bar over epochs; or a bar of your own, which every step moves on by 1.
+        log: is given a dictionary every `log_every` steps: `step` (of all, from 1), `epoch`; `loss`, and what else `loss`
+            gave, as means of this process over the steps since the one before, or since the epoch began; `seconds` that such a
+            step took, and `data_seconds`, those of them that it waited for its batch; `learning_rate`, and `gradient_norm`
+            before it is clipped, of the last step; and `memory_gib`, see `memory_bytes`. After each epoch it is given what is
+            returned of it, and `step`.
+        log_every: steps from one to the next.
+        progress: show a bar over epochs; or what is to be called after every step, with how many of all are done.
 
     Returns:
-        One dictionary an epoch: `epoch` from 1, `train_loss` (mean over its batches), `seconds`, and what `evaluate` gave.
+        One dictionary an epoch: `epoch` from 1; `train_loss`, and `train_…` for what else `loss` gave (means over its
+        batches); `seconds`; and what `evaluate` gave. With `log` also `data_seconds`, `evaluation_seconds`, `learning_rate`
+        of the last step, `gradient_norm` of the last that was logged, and `memory_gib`.
 
     Raises:
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
@@ -85,6 +102,7 @@ def train(
     writes = run is not None and (accelerator is None or accelerator.is_main_process)
     with run.held() if run and writes else nullcontext(), ThreadPoolExecutor(1) as writer:
         loop = _Loop(model, optimization, run, writer if writes else None, accelerator)
+        loop.log, loop.log_every = log, whole("log_every", log_every)
         return loop(batches, loss, epochs, evaluate, save_minutes, progress)
 
 
@@ -101,124 +119,176 @@ class _Loop:
         self.writer, self.writing = writer, None  # the thread that writes, if this process does, and what it is at
         self.saved = time.monotonic()
         self.bare: nn.Module = accelerator.unwrap_model(model) if accelerator else model
+        self.average = None
+        if optimization.average is not None:
+            rule = get_ema_multi_avg_fn(optimization.average)
+            self.average = AveragedModel(self.bare, multi_avg_fn=rule, use_buffers=True)
         scaler = accelerator.scaler if accelerator else None  # of fp16 alone
-        parts = {"model": self.bare, "optimizer": optimization.optimizer, "scheduler": optimization.scheduler, "scaler": scaler}
+        parts = {"model": self.bare, "optimizer": optimization.optimizer, "scheduler": optimization.scheduler}
+        parts |= {"scaler": scaler, "average": self.average}
         self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
         self.metrics: list[dict[str, Any]] = []
         self.done = self.seen = 0  # steps of an epoch that is not over, and of all
         self.over = False  # all steps of that epoch are done, and it is not evaluated yet
-        self.seconds = 0.0  # of that epoch before it was broken off
-        self.total = 0.0  # the sum of that epoch's losses, a mean over processes and accumulated batches for each step
-        self.read_total = 0.0  # what this process has read of its own and not yet shared
-        self.unread: list[Tensor] = []
+        self.seconds = self.waited = 0.0  # of that epoch, before it was broken off; and of it, spent on waiting for batches
+        self.totals: dict[str, float] = {}  # sums of that epoch's losses, means over processes and accumulated batches
+        self.read_totals: dict[str, float] = {}  # what this process has read of its own and not yet shared
+        self.unread: list[dict[str, Tensor]] = []
+        self.log: Callable[[dict[str, Any]], None] | None = None
+        self.log_every = 1
+        self.window: dict[str, float] = {}  # sums since the last line of the log
+        self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line
+        self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at
         kept = run.restore() if run else None
         if kept:
             state, self.metrics = kept
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            self.done, self.seen, self.seconds, self.total = (state[n] for n in ("done", "seen", "seconds", "total"))
-            self.over = state.get("over", False)
+            for name in ("done", "seen", "over", "seconds", "waited", "totals", "norm"):
+                setattr(self, name, state[name])
 
     def __call__(
         self,
         batches: Callable[..., Iterable[Any]],
-        loss: Callable[[nn.Module, Any], Tensor],
+        loss: Callable[[nn.Module, Any], Loss],
         epochs: int,
         evaluate: Callable[[nn.Module, int], dict[str, float]] | None,
         save_minutes: float | None,
-        progress: bool | tqdm,
+        progress: bool | Callable[[int], None],
     ) -> list[dict[str, Any]]:
-        own_bar = None if isinstance(progress, bool) else progress
-        if own_bar is not None:
-            own_bar.initial = own_bar.n = self.seen
+        stepped = progress if callable(progress) else lambda seen: None
+        stepped(self.seen)
         if self.accelerator:
             self.accelerator.step = 0  # an interrupted call may have left it between two batches of one step
         with tqdm(total=epochs, initial=len(self.metrics), unit="epoch", disable=progress is not True) as bar:
             for epoch in range(len(self.metrics), epochs):
                 start = time.perf_counter() - self.seconds
+                self.begin_line()
                 self.model.train()
                 self.optimization.optimizer.zero_grad()
-                for batch in () if self.over else batches(epoch, self.done) if self.done else batches(epoch):
+                for batch in () if self.over else self.awaited(batches(epoch, self.done) if self.done else batches(epoch)):
                     if not self.learn(loss, batch):
                         continue
                     self.done, self.seen = self.done + 1, self.seen + 1
                     if self.done % READ_EVERY == 0:
                         self.read(epoch)
-                        if own_bar is not None:
-                            memory = f"{memory_bytes() / 2**30:.1f} GiB"
-                            own_bar.set_postfix(loss=f"{self.so_far():.4g}", memory=memory, refresh=False)
+                    if self.log and self.seen % self.log_every == 0:
+                        self.read(epoch)
+                        self.log(self.logged(epoch))
                     if save_minutes is not None and self.due(save_minutes):
                         self.share(epoch)
                         self.seconds = time.perf_counter() - start
                         self.save()
-                    if own_bar is not None:
-                        own_bar.update()
+                    stepped(self.seen)
                 self.share(epoch)
-                row = {"epoch": epoch + 1, "train_loss": self.total / self.done}
+                row = {"epoch": epoch + 1} | {f"train_{name}": total / self.done for name, total in self.totals.items()}
                 row |= {"seconds": round(time.perf_counter() - start, 3)}
+                if self.log:
+                    row |= {"data_seconds": round(self.waited, 3), **self.state_of_things()}
                 if evaluate:
                     # Kept first: what stops an evaluation, once or for ever, must not cost the epoch before it.
                     self.seconds, self.over = time.perf_counter() - start, True
                     self.save()
-                    self.bare.eval()
+                    began, evaluated = time.perf_counter(), self.average.module if self.average else self.bare
+                    evaluated.eval()
                     with torch.no_grad():
-                        row |= evaluate(self.bare, epoch + 1)
+                        row |= evaluate(evaluated, epoch + 1)
+                    if self.log:
+                        row["evaluation_seconds"] = round(time.perf_counter() - began, 3)
                 self.metrics.append(row)
-                self.done, self.over, self.seconds, self.total = 0, False, 0.0, 0.0
+                self.done, self.over, self.seconds, self.waited, self.totals = 0, False, 0.0, 0.0, {}
                 self.save()
+                if self.log:
+                    self.log({"step": self.seen} | row)
                 bar.set_postfix({name: f"{v:.4g}" for name, v in row.items() if name not in ("epoch", "seconds")})
                 bar.update()
         self.written()
+        if self.average:
+            self.bare.load_state_dict(self.average.module.state_dict())
         if self.run and self.writer:
             self.run.finish(self.bare, self.metrics)
         return self.metrics
 
-    def learn(self, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> bool:
+    def awaited(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches, while `waited` counts what they take to come."""
+        coming = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(coming, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def learn(self, loss: Callable[[nn.Module, Any], Loss], batch: Any) -> bool:
         """Learn from a batch; whether that was a step of the optimiser, or its gradients wait for those of others."""
         optimizer, scheduler = self.optimization.optimizer, self.optimization.scheduler
         clip_norm, accelerator = self.optimization.clip_norm, self.accelerator
         with accelerator.accumulate(self.model) if accelerator else nullcontext():
-            value = loss(self.model, batch)
+            found = loss(self.model, batch)
+            value, figures = found if isinstance(found, tuple) else (found, {})
             accelerator.backward(value) if accelerator else value.backward()
-            self.unread.append(value.detach())
+            self.unread.append({"loss": value.detach()} | figures)
             stepped = accelerator is None or accelerator.sync_gradients
-            if stepped and clip_norm is not None:
+            line_due = self.log is not None and (self.seen + 1) % self.log_every == 0
+            if stepped and (clip_norm is not None or line_due):
                 clip = accelerator.clip_grad_norm_ if accelerator else nn.utils.clip_grad_norm_
-                clip(self.model.parameters(), clip_norm)
+                self.norm = cast(Tensor, clip(self.model.parameters(), math.inf if clip_norm is None else clip_norm))
             optimizer.step()
             optimizer.zero_grad()
         if stepped and scheduler:
             scheduler.step()
+        if stepped and self.average:
+            self.average.update_parameters(self.bare)
         return stepped
 
     def read(self, epoch: int) -> None:
         """Take the losses from the device, and see that they are numbers."""
-        for value in torch.stack(self.unread).tolist() if self.unread else []:
+        names = [name for figures in self.unread for name in figures]
+        values = [value.float() for figures in self.unread for value in figures.values()]
+        for name, value in zip(names, torch.stack(values).tolist() if values else [], strict=True):
             if not math.isfinite(value):
-                raise FloatingPointError(f"the loss became {value} in epoch {epoch + 1}; lower the learning rate")
-            self.read_total += value
+                raise FloatingPointError(f"the {name} became {value} in epoch {epoch + 1}; lower the learning rate")
+            for sums in (self.read_totals, self.window):
+                sums[name] = sums.get(name, 0.0) + value
+        self.batches += len(self.unread)
         self.unread.clear()
 
     def share(self, epoch: int) -> None:
-        """`read`, and add what every process has read to the total, which is then the same in all of them."""
+        """`read`, and add what every process has read to the totals, which are then the same in all of them."""
         self.read(epoch)
-        self.total += self._mean(self.read_total)
-        self.read_total = 0.0
+        for name, value in zip(self.read_totals, self._means(list(self.read_totals.values())), strict=True):
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        self.read_totals = {}
 
-    def so_far(self) -> float:
-        """The mean loss of the epoch, as far as this process knows it."""
-        accumulated = self.accelerator.gradient_accumulation_steps if self.accelerator else 1
-        return (self.total + self.read_total / accumulated) / self.done
+    def logged(self, epoch: int) -> dict[str, Any]:
+        """A line of the log, and the next begins."""
+        means = {name: total / self.batches for name, total in self.window.items()}
+        steps = self.seen - self.line[0]
+        times = {"seconds": (time.perf_counter() - self.line[1]) / steps, "data_seconds": (self.waited - self.line[2]) / steps}
+        self.begin_line()
+        return {"step": self.seen, "epoch": epoch + 1, **means, **times, **self.state_of_things()}
 
-    def _mean(self, value: float) -> float:
+    def begin_line(self) -> None:
+        self.window, self.batches, self.line = {}, 0, (self.seen, time.perf_counter(), self.waited)
+
+    def state_of_things(self) -> dict[str, Any]:
+        """As it is after the last step."""
+        scheduler, optimizer = self.optimization.scheduler, self.optimization.optimizer
+        rate = scheduler.get_last_lr()[0] if scheduler else optimizer.param_groups[0]["lr"]
+        norm = {} if self.norm is None else {"gradient_norm": float(self.norm)}
+        return {"learning_rate": rate, **norm, "memory_gib": round(memory_bytes() / 2**30, 3)}
+
+    def _means(self, values: list[float]) -> list[float]:
         """Over processes, and over the batches that make a step."""
         if self.accelerator is None:
-            return value
-        value /= self.accelerator.gradient_accumulation_steps
+            return values
+        values = [value / self.accelerator.gradient_accumulation_steps for value in values]
         if self.accelerator.num_processes == 1:
-            return value
-        every = self.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=self.accelerator.device))
-        return math.fsum(cast(Tensor, every).tolist()) / self.accelerator.num_processes
+            return values
+        own = torch.tensor([values], dtype=torch.float64, device=self.accelerator.device)
+        every = cast(Tensor, self.accelerator.gather(own))
+        return [math.fsum(column) / self.accelerator.num_processes for column in every.T.tolist()]
 
     def due(self, minutes: float) -> bool:
         """Whether it is time for a checkpoint within an epoch, by the clock of the first process."""
@@ -235,7 +305,9 @@ class _Loop:
         """Hand a copy of everything to the thread that writes."""
         self.written()
         if self.run and self.writer:
-            position = {"done": self.done, "seen": self.seen, "seconds": self.seconds, "total": self.total, "over": self.over}
+            position = {"done": self.done, "seen": self.seen, "over": self.over}
+            position |= {"seconds": self.seconds, "waited": self.waited, "totals": dict(self.totals)}
+            position["norm"] = None if self.norm is None else float(self.norm)
             state = {name: part.state_dict() for name, part in self.parts.items()} | position
             self.writing = self.writer.submit(self.run.save, _copied(state), copy.deepcopy(self.metrics))
         self.saved = time.monotonic()

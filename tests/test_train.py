@@ -1,14 +1,12 @@
-import io
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from stdcf_lib.runs import Run
 from stdcf_lib.train import READ_EVERY, Optimization, _Loop, shuffled, train
@@ -113,11 +111,105 @@ def test_gradients_are_clipped():
     assert 0 < (model.weight - before).norm() <= 0.01 + 1e-6
 
 
-def test_a_bar_of_your_own_counts_batches():
-    bar: Any = tqdm(total=100, file=io.StringIO())
+def test_progress_of_your_own_is_told_of_every_step():
+    seen = []
     model, optimizer = start()
-    train(model, shuffled(40, 4, seed=1), loss, Optimization(optimizer), 10, progress=bar)
-    assert bar.n == 100 and "memory" in bar.postfix and "loss" in bar.postfix
+    train(model, shuffled(40, 8, seed=1), loss, Optimization(optimizer), 2, progress=seen.append)
+    assert seen == list(range(11))
+
+
+def with_error(model, index):
+    value = loss(model, index)
+    return value, {"error": value.detach().sqrt()}
+
+
+def test_what_a_loss_gives_besides_is_recorded_and_logged():
+    lines, each, waits = [], [], []
+
+    def watched(model, index):
+        value, figures = with_error(model, index)
+        each.append((value.item(), figures["error"].item()))
+        return value, figures
+
+    def slow(epoch):
+        for batch in shuffled(40, 4, seed=1)(epoch):
+            time.sleep(0.01)
+            waits.append(0.01)
+            yield batch
+
+    model, optimizer = start()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    options: Any = {"log": lines.append, "log_every": 4, "progress": False, "evaluate": lambda model, epoch: {"top1": 0.5}}
+    rows = train(model, slow, watched, Optimization(optimizer, scheduler), 2, **options)
+    assert [(line["step"], "train_loss" in line) for line in lines] == [
+        (4, False), (8, False), (10, True), (12, False), (16, False), (20, False), (20, True)
+    ]  # fmt: skip
+    windows = [(0, 4), (4, 8), None, (10, 12), (12, 16), (16, 20), None]  # a line begins with its epoch
+    for line, window in zip(lines, windows, strict=True):
+        values = each[slice(*window)] if window else each[10 * line["epoch"] - 10 : 10 * line["epoch"]]
+        for name, column in (("loss", 0), ("error", 1)):
+            found = line[name if window else f"train_{name}"]
+            assert found == pytest.approx(sum(value[column] for value in values) / len(values), rel=1e-5)
+        assert line["learning_rate"] == pytest.approx(0.05 / (1 + line["step"]))
+        assert line["gradient_norm"] > 0 and line["memory_gib"] > 0
+        assert line["seconds"] > line["data_seconds"] > (0.01 if window else 0.1)
+    assert [{name: value for name, value in line.items() if name != "step"} for line in lines if "train_loss" in line] == rows
+    assert all(row["top1"] == 0.5 and row["evaluation_seconds"] >= 0 for row in rows)
+
+
+def test_a_log_changes_nothing():
+    (a, plain), (b, logged) = fit(3), fit(3, log=lambda line: None, log_every=2)
+    assert torch.equal(a.weight, b.weight) and losses(plain) == losses(logged)
+
+
+def test_the_logged_norm_is_that_of_the_gradient_before_it_is_clipped():
+    lines, model = [], start()[0]
+    value = loss(model, torch.arange(40))
+    value.backward()
+    norm = torch.cat([cast(Tensor, p.grad).flatten() for p in model.parameters()]).norm().item()
+    model.zero_grad()
+    for clip_norm in (None, 0.01):
+        optimization = Optimization(torch.optim.SGD(model.parameters(), lr=0.0), clip_norm=clip_norm)
+        train(model, lambda _: [torch.arange(40)], loss, optimization, 1, log=lines.append, log_every=1, progress=False)
+        assert lines[-1]["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_an_average_of_the_weights_is_evaluated_kept_and_resumed(tmp_path):
+    """By hand: the average begins as the first step's weights, and keeps nine tenths at each step after it."""
+    by_hand, evaluated = None, []
+
+    def watched(model, index):
+        nonlocal by_hand
+        if seen:  # the weights that the step before has left
+            weight = model.weight.detach()
+            by_hand = weight.clone() if by_hand is None else 0.9 * by_hand + 0.1 * weight
+        seen.append(index)
+        if len(seen) == stop_after:
+            raise KeyboardInterrupt
+        return loss(model, index)
+
+    def go(run=None):
+        model, optimizer = start()
+        options: Any = {"evaluate": lambda model, epoch: evaluated.append(model.weight.clone()) or {}, "save_minutes": 0}
+        options |= {"run": run, "progress": False}
+        train(model, shuffled(40, 8, seed=1), watched, Optimization(optimizer, average=0.9), 2, **options)
+        return model
+
+    seen, stop_after = [], 0
+    model = go()
+    assert by_hand is not None
+    last = evaluated[-1]
+    assert torch.equal(model.weight, last) and len(seen) == 10
+    seen.append(None)
+    trained, optimizer = start()
+    train(trained, shuffled(40, 8, seed=1), loss, Optimization(optimizer), 2, progress=False)
+    torch.testing.assert_close(last, 0.9 * by_hand + 0.1 * trained.weight.detach(), atol=1e-6, rtol=1e-5)
+    seen, stop_after = [], 8
+    with pytest.raises(KeyboardInterrupt):
+        go(Run(tmp_path))
+    stop_after = 0
+    assert torch.equal(go(Run(tmp_path)).weight, model.weight)
+    assert torch.equal(Run(tmp_path).weights["weight"], model.weight)
 
 
 def test_it_evaluates_after_every_epoch():

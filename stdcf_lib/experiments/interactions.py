@@ -180,6 +180,7 @@ def fit(contestant: Contestant, rate: float, seed: int, fold: int) -> tuple[Smal
             contestant.plan.recipe(rate, 100 * seed + fold, WEIGHT_DECAY),
             accelerator=Accelerator(cpu=True, mixed_precision="bf16"),
             save_minutes=60,
+            log_every=None,
             progress=False,
         )
     return model, rows

@@ -4,16 +4,17 @@ import copy
 import math
 import os
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
 from stdcf_lib.checks import number, whole, wholes
+from stdcf_lib.itsl.log import Log
+from stdcf_lib.itsl.shared_bn import shared_bn
 from stdcf_lib.itsl.stages import Stage, view
 from stdcf_lib.itsl.swap import AtomSwap
 from stdcf_lib.measure import Cost, cost
@@ -61,6 +64,8 @@ class Recipe:
         seed: of the order of the clips, and of all that is random in them and in the network.
         adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
         grid: the frames and the size of the clips that the atoms, as built, are meant for; by default the first stage's.
+        average: how much a step keeps of an average of the weights, such as 0.999, which is then what is scored, what the next
+            stage begins with and what is kept in the end; None for the weights themselves.
 
     Raises:
         ValueError: a number out of range.
@@ -74,6 +79,7 @@ class Recipe:
     seed: int = 0
     adam: bool = False
     grid: tuple[int, int] | None = None
+    average: float | None = None
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size)
@@ -83,11 +89,17 @@ class Recipe:
             number("clip_norm", self.clip_norm, above=0)
         if self.grid is not None:
             wholes("grid", self.grid, 2)
+        if self.average is not None:
+            number("average", self.average, least=0, below=1)
         whole("seed", self.seed, least=0)
 
     def anchor(self, stages: list[Stage]) -> Stage:
         """The stage whose grid the atoms, as built, are meant for."""
         return Stage("grid", *self.grid) if self.grid else stages[0]
+
+    def rate(self, stage: Stage) -> float:
+        """The highest learning rate of a stage: in proportion to its batch, Adam's to the root of it."""
+        return self.learning_rate * (math.sqrt(stage.batch) if self.adam else stage.batch)
 
     def optimization(self, model: nn.Module, stage: Stage, steps: int) -> Optimization:
         """A fresh optimiser, over all that is not frozen, and its schedule for so many steps."""
@@ -97,17 +109,18 @@ class Recipe:
                 atoms = name.rpartition(".")[2] in ("psi", "phi")
                 (free if atoms or parameter.dim() < 2 else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        fused = all(parameter.is_cuda for parameter in decayed + free)
         if self.adam:
-            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate * math.sqrt(stage.batch))
+            optimizer = torch.optim.AdamW(groups, lr=self.rate(stage), fused=fused)
         else:
-            optimizer = torch.optim.SGD(groups, lr=self.learning_rate * stage.batch, momentum=0.9)
+            optimizer = torch.optim.SGD(groups, lr=self.rate(stage), momentum=0.9, fused=fused)
         warm = max(1, round(WARM_UP * steps))
 
         def share(step: int) -> float:
             after = (step - warm) / max(1, steps - warm)
             return (step + 1) / (warm + 1) if step < warm else 0.5 + 0.5 * math.cos(math.pi * after)
 
-        return Optimization(optimizer, LambdaLR(optimizer, share), self.clip_norm)
+        return Optimization(optimizer, LambdaLR(optimizer, share), self.clip_norm, self.average)
 
 
 def run(
@@ -121,9 +134,10 @@ def run(
     """Train a network through stages, in place. Killed at any moment and called again, it ends as an unbroken run.
 
     What stays the same: with the processes and the accumulation it began with, the weights bit for bit, on the same machine
-    with one or two processes, and up to the order of sums with more. With others, every step still learns from the same
-    clips, seen in the same way, so the weights agree up to the order of sums, except for what looks at a batch on one
-    device: BN's statistics, and the places that dropout draws.
+    with one or two processes, and up to the order of sums with more. With other processes, every step still learns from the
+    same clips, seen in the same way, and BN has the statistics of all clips that are on devices together, so the weights
+    agree up to the order of sums, except for the places that dropout draws. With another accumulation, BN has those of other
+    parts of a batch.
 
     Every stage has a fresh optimiser. The network is validated after each epoch at the stage's own size, and at its end at
     full size (the largest of `stages`), on a copy whose atoms are swapped to that grid and whose BN statistics are estimated
@@ -177,11 +191,16 @@ class Training:
             `Accelerator(mixed_precision="bf16", gradient_accumulation_steps=2)`. By default as `accelerate launch` or
             `torchrun` says.
         workers: processes that load clips.
+        compile: whether the network is compiled first (`torch.compile`), anew for each grid that it meets.
         save_minutes: between checkpoints within an epoch, which are written beside the training.
         config: what else to write into config.json.
         keep_stages: whether the folder of each stage stays, with the weights that it ended with.
         dtype: of the weights that the run keeps in the end, and of those that the network then has; see `Run`.
-        progress: show a bar for each stage.
+        log_every: steps between lines of `log.jsonl`: what `train` gives its log, the stage and clips a second. None for no
+            such file.
+        watch: is called after each of these lines, with it, by the first process.
+        tensorboard: whether the figures of these lines also go to `tensorboard/` in the folder, for that program.
+        progress: show a bar that knows how long the whole run will take, and print the lines of the log.
     """
 
     def __init__(
@@ -199,20 +218,25 @@ class Training:
         test_batch: int | None = None,
         accelerator: Accelerator | None = None,
         workers: int = 0,
+        compile: bool = False,
         save_minutes: float = 10,
         config: Mapping[str, Any] | None = None,
         keep_stages: bool = True,
         dtype: torch.dtype | None = None,
+        log_every: int | None = 50,
+        watch: Callable[[dict[str, Any]], None] | None = None,
+        tensorboard: bool = False,
         progress: bool = True,
     ):
         if not stages or len({stage.name for stage in stages}) < len(stages):
             raise ValueError(f"stages={[stage.name for stage in stages]}: give at least one, each with a name of its own")
-        self.model, self.stages, self.data, self.test, self.scores = model, stages, data, test, scores
+        self.model, self.stages, self.test, self.scores = model, stages, test, scores
         self.prepare, self.validate_every = prepare, whole("validate_every", validate_every)
         self.test_batch = None if test_batch is None else whole("test_batch", test_batch)
         self.recipe, self.accelerator = recipe or Recipe(), accelerator or seeing_all_processes()
         self.workers, self.save_minutes = whole("workers", workers, 0), number("save_minutes", save_minutes, least=0)
-        self.keep_stages, self.progress = keep_stages, progress
+        self.keep_stages, self.progress, self.compile = keep_stages, progress, compile
+        self.log_every = None if log_every is None else whole("log_every", log_every)
         started = int(os.environ.get("WORLD_SIZE", 1))
         if started != self.accelerator.num_processes:
             raise ValueError(
@@ -227,22 +251,38 @@ class Training:
             )
         self.swaps = AtomSwap(model, self.recipe.anchor(stages), self.recipe.swap)
         self.full = Stage("full", max(stage.frames for stage in stages), max(stage.size for stage in stages))
-        self.sets = [data(stage) for stage in stages]
-        self.costs = self._costs()
+        self.sets, self.full_sets = [data(stage) for stage in stages], data(self.full)
+        self.firsts: dict[int, tuple[Clips, Tensor]] = {}
+        self.costs, self.full_cost = self._costs()
         planned = {"stages": [asdict(stage) for stage in stages], **asdict(self.recipe)}
         planned |= {"precision": self.accelerator.mixed_precision, "network": str(model).splitlines()}
         self.config = {**(config or {}), **planned}
         self.whole = Run(folder, dtype)
         self.whole.check(self.config)
+        self.log = Log(self.whole, watch, tensorboard, print_lines=progress) if self.accelerator.is_main_process else None
+        self.total = sum(self._work(number) for number in range(len(stages))) + self._scoring(test, self.full_cost)
+        self.done = self.skipped = 0  # of it, now and before
 
     def run(self) -> list[dict[str, Any]]:
         """See the function `run`."""
-        main = self.accelerator.is_main_process
-        with self.whole.held() if main else nullcontext():
+        main, several = self.accelerator.is_main_process, self.accelerator.num_processes > 1
+        hidden = not (self.progress and main)
+        self.began = time.monotonic()
+        with (
+            self.whole.held() if main else nullcontext(),
+            shared_bn(self.model) if several else nullcontext(),
+            tqdm(total=self.total, unit="MAC", unit_scale=True, disable=hidden, smoothing=0.05) as self.bar,
+            torch.backends.cudnn.flags(benchmark=True),  # shapes change from stage to stage alone
+        ):
             if main:
                 self.whole.start(self.config)
             self.accelerator.wait_for_everyone()
             self.model.to(self.accelerator.device)
+            for weight in self.model.parameters():
+                if weight.dim() == 5:  # in the order in memory that convolutions like, as are the clips
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+            if self.compile:
+                self.model.compile()
             if self.whole.finished:
                 rows = self.whole.metrics
                 for stage in self.stages:
@@ -250,7 +290,7 @@ class Training:
             else:
                 rows = [row for number in range(len(self.stages)) for row in self._stage(number)]
                 if self.test is not None:
-                    tested = self._scored_at_full_size(self.stages[-1], self.data(self.full)[0], self.test)
+                    tested = self._scored_at_full_size(self.stages[-1], self.full_sets[0], self.test)
                     rows[-1] |= {f"test_{name}": value for name, value in tested.items()}
                 if main:
                     self.whole.finish(self.model, rows)
@@ -267,26 +307,29 @@ class Training:
 
     def _stage(self, number: int) -> list[dict[str, Any]]:
         """Train a stage, or take it up where it was stopped, or read it where it is over."""
-        stage, (training, validation), part = self.stages[number], self.sets[number], self._part(number)
+        stage, (training, _), part = self.stages[number], self.sets[number], self._part(number)
         self.swaps.to(stage)
         if part.finished:
             self.model.load_state_dict(part.weights)
+            self._skipped(self._work(number))
         else:
-            self._train(number + 1, stage, training, validation, part)
+            self._train(number, part)
             self.accelerator.wait_for_everyone()
         metrics = part.metrics
         if "steps" not in metrics[-1]:
             if self._is_full(stage):
-                at_full = {name: value for name, value in metrics[-1].items() if name not in ("epoch", "train_loss", "seconds")}
+                at_full = {name: value for name, value in metrics[-1].items() if not _of_training(name)}
             else:
-                at_full = self._scored_at_full_size(stage, *self.data(self.full))
+                at_full = self._scored_at_full_size(stage, *self.full_sets)
             counted, steps = self.costs[number], self._steps(stage, training)
+            for row in metrics:
+                row["clips_per_second"] = round(self._batch(stage) * (len(training) // self._batch(stage)) / row["seconds"], 3)
             metrics[-1] |= {f"full_{name}": value for name, value in at_full.items()}
             metrics[-1] |= {
                 "steps": steps,
                 "processes": self.accelerator.num_processes,
                 "accumulation": self.accelerator.gradient_accumulation_steps,
-                "macs": counted.macs // self._share(stage) * steps * stage.batch * self.recipe.batch_size,
+                "macs": counted.macs // self._share(stage) * steps * self._batch(stage),
                 "stored_bytes": counted.stored_bytes,
             }
             self.accelerator.wait_for_everyone()
@@ -294,16 +337,18 @@ class Training:
                 part.finish(self.model, metrics)
         return [{"stage": stage.name} | row for row in metrics]
 
-    def _costs(self) -> list[Cost]:
-        """Of one batch on one device in each stage; and so a stage that the network cannot see is refused at once."""
+    def _costs(self) -> tuple[list[Cost], int]:
+        """Of one batch on one device in each stage, and the multiplications of a full-size clip in the end; and so a stage
+        that the network cannot see is refused at once."""
         model, swaps = copy.deepcopy((self.model, self.swaps))
-        costs = []
+        costs, channels = [], 0
         for stage, (training, validation) in zip(self.stages, self.sets, strict=True):
             self._steps(stage, training)
             if not len(validation):
                 raise ValueError(f"stage {stage.name!r} has no validation clips")
             swaps.to(stage)
-            clip = training[0][0]
+            clip = self._first(training)
+            channels = clip.shape[0]
             view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
             try:
                 costs.append(cost(model.train(), (self._share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
@@ -312,15 +357,62 @@ class Training:
                     f"stage {stage.name!r}: the network cannot train on {self._share(stage)} clips of "
                     f"{stage.frames}×{stage.size}² at a time ({error})"
                 ) from error
-        return costs
+        swaps.to(self.full)
+        return costs, cost(model.eval(), (1, channels, self.full.frames, self.full.size, self.full.size)).macs
+
+    def _first(self, clips: Clips) -> Tensor:
+        """The first clip of a set, loaded once."""
+        if id(clips) not in self.firsts:
+            self.firsts[id(clips)] = clips, clips[0][0]  # the set too, so that no other can come by its id
+        return self.firsts[id(clips)][1]
+
+    def _work(self, number: int) -> int:
+        """Multiplications of a stage, backward passes, validations and scores at full size included."""
+        stage, (training, validation) = self.stages[number], self.sets[number]
+        a_clip, steps = self.costs[number].macs // self._share(stage), self._steps(stage, training)
+        epochs = math.ceil(steps / (len(training) // self._batch(stage)))
+        work = 3 * a_clip * steps * self._batch(stage)
+        work += math.ceil(epochs / self.validate_every) * self._scoring(validation, a_clip)
+        return work if self._is_full(stage) else work + self._scoring(self.full_sets[1], self.full_cost)
+
+    def _scoring(self, clips: Clips | None, a_clip: int) -> int:
+        """Multiplications of scoring a set."""
+        if clips is None:
+            return 0
+        first = self._first(clips)
+        return len(clips) * (len(first) if first.dim() == 5 else 1) * a_clip
+
+    def _did(self, work: int) -> None:
+        self.done += work
+        self.bar.update(work)
+
+    def _skipped(self, work: int) -> None:
+        """Work that was done before a run was taken up again, and says nothing of how fast it goes."""
+        self.skipped += work
+        if not self.bar.disable:
+            self.bar.initial += work
+            self.bar.n += work
+
+    def _log(self, line: dict[str, Any], number: int) -> None:
+        stage, (training, _) = self.stages[number], self.sets[number]
+        before = sum(self._steps(self.stages[i], self.sets[i][0]) for i in range(number))
+        clips = self._batch(stage) * (len(training) // self._batch(stage) if "train_loss" in line else 1)
+        line = {"stage": stage.name} | line | {"step": before + line["step"]}
+        if line["seconds"]:
+            line["clips_per_second"] = round(clips / line["seconds"], 4)
+        left = max(0, self.total - self.skipped - self.done) * (time.monotonic() - self.began) / max(1, self.done)
+        cast(Log, self.log)(line, left)
+
+    def _batch(self, stage: Stage) -> int:
+        """Clips a step."""
+        return stage.batch * self.recipe.batch_size
 
     def _share(self, stage: Stage) -> int:
         """Clips that one process has on its device at a time."""
-        parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
-        return stage.batch * self.recipe.batch_size // parts
+        return self._batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
 
     def _steps(self, stage: Stage, training: Clips) -> int:
-        batch = stage.batch * self.recipe.batch_size
+        batch = self._batch(stage)
         steps = round(stage.epochs * (len(training) // batch))
         if steps < 1:
             raise ValueError(
@@ -331,38 +423,43 @@ class Training:
     def _is_full(self, stage: Stage) -> bool:
         return (stage.frames, stage.size) == (self.full.frames, self.full.size)
 
-    def _train(self, number: int, stage: Stage, training: Clips, validation: Clips, part: Run) -> None:
-        steps, feed = self._steps(stage, training), self._feed(training)
-        an_epoch = len(training) // (stage.batch * self.recipe.batch_size)
+    def _train(self, number: int, part: Run) -> None:
+        stage, (training, validation) = self.stages[number], self.sets[number]
+        steps, feed, batch = self._steps(stage, training), self._feed(training), self._batch(stage)
+        an_epoch = len(training) // batch
         optimization = self.recipe.optimization(self.model, stage, steps)
         wrapped, optimizer = self.accelerator.prepare(self.model, optimization.optimizer)
 
         def batches(epoch: int, first: int = 0) -> Iterator[Any]:
-            return self._batches(feed, stage, (number, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
+            return self._batches(feed, stage, (number + 1, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
 
-        def loss(model: nn.Module, batch: Any) -> Tensor:
+        def loss(model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             clips, labels = batch
-            return F.cross_entropy(model(self._placed(clips, stage)).float(), labels.to(self.accelerator.device))
+            logits, labels = model(self._placed(clips, stage)).float(), labels.to(self.accelerator.device, non_blocking=True)
+            return F.cross_entropy(logits, labels), {"top1": (logits.argmax(1) == labels).float().mean()}
 
         def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
-            if epoch % self.validate_every and epoch < epochs:
-                return {}
-            if self.accelerator.num_processes > 1:  # each process has averaged the BN statistics of its own clips
-                for buffer in model.buffers():
-                    broadcast(buffer)
-            return self._evaluate(model, stage, validation)
+            return {} if epoch % self.validate_every and epoch < epochs else self._evaluate(model, stage, validation)
 
-        epochs = math.ceil(steps / an_epoch)
+        def stepped(seen: int) -> None:
+            nonlocal before
+            work = 3 * self.costs[number].macs // self._share(stage) * batch  # backward takes twice as much as forward
+            if before is None:
+                self._skipped(work * seen)
+            else:
+                self._did(work * (seen - before))
+            before = seen
+
+        epochs, before = math.ceil(steps / an_epoch), None
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
-        hidden = not (self.progress and self.accelerator.is_main_process)
-        clips_a_step = stage.batch * self.recipe.batch_size
-        with tqdm(total=steps, desc=stage.name, unit="clip", unit_scale=clips_a_step, disable=hidden) as bar:
-            train(
-                wrapped, batches, loss, Optimization(optimizer, optimization.scheduler, optimization.clip_norm),
-                epochs, evaluate=evaluate, run=part, save_minutes=self.save_minutes,
-                accelerator=self.accelerator, progress=bar,
-            )  # fmt: skip
+        self.bar.set_description(stage.name)
+        logs = self.log_every is not None and self.accelerator.is_main_process
+        train(
+            wrapped, batches, loss, replace(optimization, optimizer=optimizer), epochs, evaluate=evaluate, run=part,
+            save_minutes=self.save_minutes, accelerator=self.accelerator, progress=stepped,
+            log=(lambda line: self._log(line, number)) if logs else None, log_every=self.log_every or 1,
+        )  # fmt: skip
         self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage to wrap anew
         self.accelerator.free_memory()
 
@@ -399,6 +496,7 @@ class Training:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = Subset(cast(Dataset, clips), range(rank, len(clips), processes))
         sums: dict[str, Tensor] = {}
+        a_clip = self.full_cost if self._is_full(stage) else self.costs[self.stages.index(stage)].macs // self._share(stage)
         model.eval()
         for batch, labels in self._loader(mine, batch_size=self._test_batch(stage, clips)):
             views = batch.shape[1] if batch.dim() == 6 else 1
@@ -409,6 +507,7 @@ class Training:
             labels = labels.to(self.accelerator.device, non_blocking=True)
             for name, values in self.scores(torch.cat(chances).unflatten(0, (-1, views)).mean(1), labels).items():
                 sums[name] = sums.get(name, torch.zeros((), device=values.device)) + values.float().sum()
+            self._did(len(labels) * views * a_clip * processes)
         # Objects, not tensors: a process without a clip of its own does not know the names, and must not be waited for.
         shares = gather_object([{name: value.item() for name, value in sums.items()}])
         names = max(shares, key=len)
@@ -418,8 +517,7 @@ class Training:
         """Clips of a set to score that one process loads at a time."""
         if self.test_batch is not None:
             return self.test_batch
-        first = clips[0][0]
-        return max(1, min(self._share(stage), TEST_BYTES // first.nbytes))
+        return max(1, min(self._share(stage), TEST_BYTES // self._first(clips).nbytes))
 
     @torch.no_grad()
     def _scored_at_full_size(self, stage: Stage, training: Clips, clips: Clips) -> dict[str, float]:
@@ -432,11 +530,13 @@ class Training:
         seen = (self._placed(batch[0], self.full) for batch in self._batches(self._feed(training), self.full, (0, 0), steps))
         with self.accelerator.autocast():
             update_bn(seen, model)
-        if self.accelerator.num_processes > 1:
-            for name, buffer in model.named_buffers():
-                if name.endswith(("running_mean", "running_var")):
-                    buffer.copy_(cast(Tensor, self.accelerator.reduce(buffer, "mean")))
         return self._evaluate(model, self.full, clips)
+
+
+def _of_training(name: str) -> bool:
+    """Whether a figure of an epoch comes from `train`, and not from scores."""
+    own = ("epoch", "seconds", "data_seconds", "evaluation_seconds", "learning_rate", "gradient_norm", "memory_gib")
+    return name in own or name.startswith("train_")
 
 
 class _Turn:

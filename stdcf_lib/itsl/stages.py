@@ -39,7 +39,14 @@ class Stage:
 
 
 def schedule(
-    iterations: int, frames: int, size: int, reduction: int = 4, *, epochs: float = 1.0, final_epochs: float = 1.0
+    iterations: int,
+    frames: int,
+    size: int,
+    reduction: int = 4,
+    *,
+    epochs: float = 1.0,
+    final_epochs: float = 1.0,
+    enlarge: int = 1,
 ) -> list[Stage]:
     """The stages of ITSL: t-1, s-1, t-2, s-2, …, and last `final`, full-size fine-tuning of everything.
 
@@ -50,6 +57,9 @@ def schedule(
             quarter of the frames.
         epochs: of each stage.
         final_epochs: of the last one; 0 leaves it out.
+        enlarge: how many times larger the batches of stage-t and stage-s are, at most: no larger than fills what a batch of
+            full clips does, which is `reduction` times. It is where their saving turns into time on a GPU, which small work
+            does not fill; and they make as many times fewer steps, at a higher rate, see `Stage`. [ours]
 
     Raises:
         ValueError: no iteration, or a size or length that cannot be reduced by as much.
@@ -67,10 +77,10 @@ def schedule(
             f"frames={frames} and size={size} cannot be reduced by {reduction}: "
             f"give a multiple of {reduction} frames and a multiple of {side} pixels"
         )
-    stages = []
+    batch, stages = min(whole("enlarge", enlarge), reduction), []
     for i in range(1, iterations + 1):
-        stages.append(Stage(f"t-{i}", frames, size // side, "spatial", epochs))
-        stages.append(Stage(f"s-{i}", frames // reduction, size, "temporal", epochs))
+        stages.append(Stage(f"t-{i}", frames, size // side, "spatial", epochs, batch))
+        stages.append(Stage(f"s-{i}", frames // reduction, size, "temporal", epochs, batch))
     return stages + ([Stage("final", frames, size, None, final_epochs)] if final_epochs else [])
 
 

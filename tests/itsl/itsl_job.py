@@ -1,8 +1,8 @@
-"""A small ITSL run, to be killed: `python itsl_job.py FOLDER NETWORK TEST_CLIPS ATTEMPT...` (run by test_run.py).
+"""A small ITSL run, to be killed: `job(folder, network, test_clips, *attempts)`, in a process of its own (see test_run.py).
 
 An attempt is written as `2x4:30`: 2 processes, 4 batches accumulated, killed (SIGKILL, by itself) when 30 clips have been
 loaded and files renamed; or `2x4`, which goes through. The processes of an attempt are forks, so that they need not import
-everything anew. A plain network has neither BN nor dropout, which look at a batch on one device.
+everything anew. A network is `"plain"`, `"with BN"`, or `"with dropout"`, which has both.
 """
 
 import os
@@ -53,10 +53,11 @@ def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
     recipe = Recipe(batch_size=4, learning_rate=rate, swap=swap, seed=3)
     data = Clips(20, tick), Clips(test_clips, tick)
-    return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, save_minutes=0, progress=False, **options)
+    options = {"log_every": 3, "save_minutes": 0, "progress": False} | options
+    return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, **options)
 
 
-def attempt(folder, test_clips, processes, accumulation, kill_after, plain):
+def attempt(folder, test_clips, processes, accumulation, kill_after, which):
     """Whether it went through."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -82,7 +83,7 @@ def attempt(folder, test_clips, processes, accumulation, kill_after, plain):
                 tick()
 
             os.replace = renamed
-            net = network(normalised=not plain, dropout=0.0 if plain else 0.5)
+            net = network(normalised=which != "plain", dropout=0.5 if which == "with dropout" else 0.0)
             fit(net, folder, tick=tick, accumulation=accumulation, test_clips=test_clips)
             os._exit(0)
         ranks.append(child)
@@ -99,10 +100,9 @@ def attempt(folder, test_clips, processes, accumulation, kill_after, plain):
     return status == 0
 
 
-if __name__ == "__main__":
-    folder, which, test_clips, *attempts = sys.argv[1:]
+def job(folder, which, test_clips, *attempts):
     for words in attempts:
         how, _, kill_after = words.partition(":")
         processes, accumulation = map(int, how.split("x"))
-        went_through = attempt(folder, int(test_clips), processes, accumulation, int(kill_after or 0), which == "plain")
+        went_through = attempt(folder, test_clips, processes, accumulation, int(kill_after or 0), which)
         assert went_through == (not kill_after), f"attempt {words} did not end as it should"

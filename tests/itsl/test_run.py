@@ -4,20 +4,23 @@
 """
 
 import copy
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, top, view
+from stdcf_lib.itsl.log import logged
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import SmallVideoNet
 from stdcf_lib.runs import Run
@@ -289,18 +292,26 @@ def test_a_run_explains_itself_and_is_not_repeated(tmp_path):
 
     loaded = 0
     assert itsl_job.fit(again, tmp_path, tick=forbidden) == rows
-    assert loaded == 5  # the first clip of each stage, to see that the network takes it
+    assert loaded == 2  # the first clip of the two sets, to see that the network takes it
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), net.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match=r"holds another run .*'swap': 'resample'"):
         itsl_job.fit(itsl_job.network(), tmp_path, swap="keep")
 
 
+PROCESSES = multiprocessing.get_context("forkserver")  # one imports everything, and the jobs are forks of it
+PROCESSES.set_forkserver_preload(["itsl_job"])
+
+
 def start_job(folder, *attempts, network="plain", test_clips=6):
-    return subprocess.Popen([sys.executable, itsl_job.__file__, folder, network, str(test_clips), *attempts])
+    process = PROCESSES.Process(target=itsl_job.job, args=(folder, network, test_clips, *attempts))
+    process.start()
+    return process
 
 
 def ended(*jobs):
-    assert [job.wait() for job in jobs] == [0] * len(jobs)
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * len(jobs)
 
 
 def same_weights(one, other, **tolerance):
@@ -312,40 +323,45 @@ def same_weights(one, other, **tolerance):
             assert torch.equal(other.weights[name], tensor), name
 
 
+CLOCK = {"seconds", "data_seconds", "evaluation_seconds", "clips_per_second", "memory_gib"}
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, processes):
     chance = random.Random(processes)
     # An unbroken run has some 400 ticks; after a few kills at random the rest goes through.
     kills = [f"{processes}x1:{chance.randrange(6, 60)}" for _ in range(8 if processes == 1 else 3)]
-    network = "with BN" if processes == 1 else "plain"  # with two, BN's statistics are each one's own
     plans = {"unbroken": [f"{processes}x1"], "killed": [*kills, f"{processes}x1"]}
-    ended(*(start_job(tmp_path / name, *attempts, network=network) for name, attempts in plans.items()))
+    ended(*(start_job(tmp_path / name, *attempts, network="with dropout") for name, attempts in plans.items()))
     unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
     same_weights(unbroken, killed)
-    a, b = ([{**row, "seconds": 0} for row in one.metrics] for one in (unbroken, killed))
+    a, b = ([{name: row[name] for name in row if name not in CLOCK} for row in one.metrics] for one in (unbroken, killed))
     assert a == b
+    assert [(row["stage"], row["step"]) for row in logged(tmp_path / "killed")] == [
+        (row["stage"], row["step"]) for row in logged(tmp_path / "unbroken")
+    ]
     assert not list((tmp_path / "killed").rglob(".*")) and not list((tmp_path / "killed").rglob("checkpoint.pt"))
 
 
 def test_however_many_share_a_step_it_is_the_same_step(tmp_path):
-    """Without BN and dropout, which look at a batch on one device, weights and scores agree up to the order of sums; also
-    where a run goes on with other processes and another accumulation than it began with."""
+    """Weights and scores agree up to the order of sums; also where a run goes on with other processes and another accumulation
+    than it began with. With BN, whose statistics are those of all processes, however many processes; not parts of a batch."""
     plans = {
-        "one": ["1x1"],
-        "two": ["2x1"],
-        "accumulated": ["1x4"],
-        "changing": ["1x2:40", "2x1:35", "2x2:20", "1x1:45", "1x4:70", "2x1"],
+        "plain": {"one": ["1x1"], "changing": ["1x2:40", "2x1:35", "2x2:20", "4x1:25", "1x4:70", "2x1"]},
+        "with BN": {"one": ["1x1"], "two": ["2x1"], "accumulated": ["1x2"]},
     }
-    ended(*(start_job(tmp_path / name, *attempts) for name, attempts in plans.items()))
-    one = Run(tmp_path / "one")
-    for name in ("two", "accumulated", "changing"):
-        other = Run(tmp_path / name)
+    jobs = {(kind, name): attempts for kind, named in plans.items() for name, attempts in named.items()}
+    ended(*(start_job(tmp_path / kind / name, *attempts, network=kind) for (kind, name), attempts in jobs.items()))
+    for kind, second in (("plain", "changing"), ("with BN", "two")):
+        one, other = Run(tmp_path / kind / "one"), Run(tmp_path / kind / second)
         same_weights(one, other, atol=1e-5, rtol=1e-4)
         for row, expected in zip(other.metrics, one.metrics, strict=True):
             assert row.keys() == expected.keys()
-            for figure in row.keys() - {"stage", "seconds", "processes", "accumulation", "stored_bytes"}:
-                assert row[figure] == pytest.approx(expected[figure], rel=1e-3), figure
-    last = Run(tmp_path / "changing").metrics[-1]
+            for figure in row.keys() - CLOCK - {"stage", "processes", "accumulation", "stored_bytes"}:
+                assert row[figure] == pytest.approx(expected[figure], rel=1e-3), (second, figure)
+    with pytest.raises(AssertionError):  # the parts of a batch have statistics of their own
+        same_weights(Run(tmp_path / "with BN" / "one"), Run(tmp_path / "with BN" / "accumulated"), atol=1e-5, rtol=1e-4)
+    last = Run(tmp_path / "plain" / "changing").metrics[-1]
     assert (last["processes"], last["accumulation"]) == (2, 1)
 
 
@@ -358,6 +374,7 @@ def test_a_process_without_a_test_clip_of_its_own_is_not_waited_for(tmp_path):
 
 def test_processes_that_would_each_train_alone_are_refused(tmp_path, monkeypatch):
     """`torchrun` on a CPU says by a variable how many there are, and accelerate asks for another."""
+    Accelerator(cpu=True)  # which looks at the variables once
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="accelerator sees 1 of 2 processes"):
         itsl_job.fit(itsl_job.network(), tmp_path)
@@ -367,7 +384,7 @@ def test_processes_that_would_each_train_alone_are_refused(tmp_path, monkeypatch
 def test_a_finished_run_needs_no_stage_folders(tmp_path):
     net = itsl_job.network()
     rows = itsl_job.fit(net, tmp_path, keep_stages=False)
-    assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.jsonl", "weights.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "log.jsonl", "metrics.jsonl", "weights.safetensors"]
     again, before = itsl_job.network(), (tmp_path / "weights.safetensors").stat().st_mtime_ns
     assert itsl_job.fit(again, tmp_path) == rows
     assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
@@ -561,3 +578,85 @@ def test_bytes_are_prepared_on_the_device(monkeypatch, tmp_path):
     stages = [replace(stage, epochs=1.0) for stage in schedule(1, frames=4, size=8)]
     rows = run(itsl_job.network(), stages, lambda _: data, tmp_path, Recipe(4), prepare=prepare, progress=False)
     assert set(seen) == {torch.uint8} and len(rows) == 3
+
+
+# What a person sees
+
+
+def test_a_log_has_the_lines_of_steps_and_epochs_in_order(tmp_path, capsys):
+    watched = []
+    rows = itsl_job.fit(itsl_job.network(), tmp_path, watch=watched.append, progress=True)
+    lines = logged(tmp_path)
+    assert lines == watched
+    # 5 stages of 5 and 2 steps; a line every third of a stage, and one for each epoch
+    assert [(line["step"], "train_loss" in line) for line in lines[:4]] == [(3, False), (5, True), (6, False), (7, True)]
+    assert [line["step"] for line in lines[4:8]] == [10, 12, 13, 14] and lines[-1]["step"] == 35
+    assert [line["stage"] for line in lines[::4]] == ["t-1", "s-1", "t-2", "s-2", "final"]
+    for line in lines:
+        assert line["clips_per_second"] > 0 and 0 <= line["data_seconds"] <= line["seconds"] and line["memory_gib"] > 0
+        if "train_loss" not in line:
+            assert 0 <= line["top1"] <= 1 and line["clips_per_second"] == pytest.approx(4 / line["seconds"], rel=0.01)
+    epochs = [line for line in lines if "train_loss" in line]
+    assert [line["train_top1"] for line in epochs] == [row["train_top1"] for row in rows]
+    printed = capsys.readouterr().err
+    assert "t-1    epoch 1 step 3: loss" in printed and "waiting for data" in printed and "left" in printed
+    assert "final  epoch 2 over: loss" in printed
+
+
+def test_the_work_ahead_is_counted_to_its_end(tmp_path):
+    data = itsl_job.Clips(20), itsl_job.Clips(6)
+    stages = [replace(stage, epochs=1.4) for stage in schedule(2, frames=4, size=8)]
+    options: Any = {"progress": False, "test": Viewed(7), "validate_every": 2}
+    work = Training(small_net(), stages, lambda _: data, tmp_path, Recipe(4, swap="resample"), **options)
+    work.run()
+    assert work.skipped == 0 and work.done == work.total
+    again = Training(small_net(), stages, lambda _: data, tmp_path / "b", Recipe(4, swap="resample"), **options)
+    first: Any = Run(tmp_path / "1_t-1")
+    Run(tmp_path / "b" / "1_t-1").finish(SimpleNamespace(state_dict=lambda: first.weights), first.metrics)
+    again.run()
+    assert 0 < again.skipped < again.total == again.skipped + again.done
+
+
+def test_no_log_is_kept_where_none_is_wanted(tmp_path):
+    itsl_job.fit(itsl_job.network(), tmp_path, log_every=None)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_tensorboard_is_asked_for_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="the package tensorboard is not installed"):
+        itsl_job.fit(itsl_job.network(), tmp_path / "a", tensorboard=True)
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            written.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", cast(Any, SimpleNamespace(SummaryWriter=SummaryWriter)))
+    itsl_job.fit(itsl_job.network(), tmp_path / "b", tensorboard=True)
+    assert written[0] == (tmp_path / "b" / "tensorboard", 3) and {("loss", 3), ("train_top1", 35)} <= set(written)
+
+
+def test_an_average_is_what_is_scored_and_what_goes_on(tmp_path):
+    data = itsl_job.Clips(20), itsl_job.Clips(6)
+    stages = [Stage("a", 4, 8, None, 2.0), Stage("b", 4, 8, None, 1.0)]
+    nets = {}
+    for average in (None, 0.0, 0.9):
+        nets[average] = small_net()
+        run(nets[average], stages, lambda _: data, tmp_path / str(average), Recipe(4, average=average), progress=False)
+    same_weights(Run(tmp_path / "None"), Run(tmp_path / "0.0"))  # which is no average at all
+    assert not torch.equal(nets[0.9].fc.weight, nets[None].fc.weight)
+
+
+def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda net: compiled.append(net))
+    net = itsl_job.network()
+    itsl_job.fit(net, tmp_path, compile=True)
+    assert compiled == [net]
