@@ -164,6 +164,7 @@ def fit(
         },
         # What the stages are for is in the run's own metrics; half the size is enough to keep.
         keep_stages=False,
+        log_every=None,
         dtype=torch.float16,
         progress=progress,
     )
@@ -194,7 +195,7 @@ def run_trial(name: str) -> str:
     trial, kept_run = trials()[name], _run(name)
     if not kept_run.finished:
         test = validation_clips() if trial.care else TurningDigits("test")
-        fit(trial.plan, trial.rate, trial.seed, kept_run.folder, TurningDigits("train"), test, log_every=None, progress=False)
+        fit(trial.plan, trial.rate, trial.seed, kept_run.folder, TurningDigits("train"), test, progress=False)
     if trial.care:
         kept_run.forget_weights()
     last, seconds = kept_run.metrics[-1], fsum(row["seconds"] for row in kept_run.metrics)

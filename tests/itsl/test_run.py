@@ -611,8 +611,9 @@ def test_the_work_ahead_is_counted_to_its_end(tmp_path):
     work.run()
     assert work.skipped == 0 and work.done == work.total
     again = Training(small_net(), stages, lambda _: data, tmp_path / "b", Recipe(4, swap="resample"), **options)
-    first: Any = Run(tmp_path / "1_t-1")
-    Run(tmp_path / "b" / "1_t-1").finish(SimpleNamespace(state_dict=lambda: first.weights), first.metrics)
+    first = Run(tmp_path / "1_t-1")
+    kept: Any = SimpleNamespace(state_dict=lambda: first.weights)
+    Run(tmp_path / "b" / "1_t-1").finish(kept, first.metrics)
     again.run()
     assert 0 < again.skipped < again.total == again.skipped + again.done
 
