@@ -1,9 +1,11 @@
 """Slider panels: each one a plain plotting function with controls in front of it."""
 
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +13,14 @@ from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, 
 
 from stdcf_lib import STDCFConv3d
 from stdcf_lib import atoms as families
+from stdcf_lib.checks import number
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.experiments.tempo import GRID_TEMPI
 from stdcf_lib.plots import itsl, joint_convolution, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
+from stdcf_lib.runs import Run
 
 # The panel says that it draws before it begins, and the page shows it 150 ms later, if it still draws then.
 _DRAWING = """<style>
@@ -100,6 +104,44 @@ class Panel:
         self._image.value = drawing.png()
         self._image.layout.visibility = "visible"
         self._message.value = ""
+
+
+class Watch:
+    """A picture of a run of ITSL that follows it, drawn by `plots.itsl.training`.
+
+    Show it, and give it to `stdcf_lib.itsl.run` of the same folder as `watch`; or let it `follow` a run of another process.
+
+    Args:
+        folder: of the run.
+        seconds: between two pictures, at least.
+    """
+
+    def __init__(self, folder: Path | str, seconds: float = 2.0) -> None:
+        self.folder, self.seconds = Path(folder), number("seconds", seconds, least=0)
+        self.image = Image(format="png")
+        self.drawn = 0.0
+        self.draw()
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Draw, if it is time, or if that line ends an epoch."""
+        if "train_loss" in line or time.monotonic() - self.drawn >= self.seconds:
+            self.draw()
+
+    def follow(self) -> None:
+        """Draw again and again, until the run is finished, or you interrupt."""
+        while not Run(self.folder).finished:
+            self.draw()
+            time.sleep(self.seconds)
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw the run as it stands."""
+        self.image.value = itsl.training(self.folder).png()
+        self.drawn = time.monotonic()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        widget: Any = self.image._repr_mimebundle_()
+        return widget | {"text/plain": f"<Watch: {self.folder}>", "image/png": b64encode(self.image.value).decode()}
 
 
 def _ends(name: str, control: Any) -> tuple[Any, Any]:

@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 
 from stdcf_lib import explore
 from stdcf_lib.explore import Panel
+from stdcf_lib.itsl.log import Log
+from stdcf_lib.plots import itsl
 from stdcf_lib.plots.style import Drawing, new_figure, styled
+from stdcf_lib.runs import Run
 
 PANELS = [
     function
@@ -169,3 +172,51 @@ def test_bad_arguments():
         Panel(bad)
     with pytest.raises(TypeError, match="control points is a Text; give a slider"):
         Panel(line, points=Text("5"))
+
+
+def line_of(step, **more):
+    return {"stage": "t-1" if step < 30 else "final", "step": step, "epoch": 1, "loss": 1 / step, "top1": step / 50} | more
+
+
+def test_a_watched_run_is_drawn_as_it_goes(tmp_path):
+    watch = explore.Watch(tmp_path, seconds=0.0)
+    empty = watch.image.value
+    log = Log(Run(tmp_path), watch, tensorboard=False, print_lines=False)
+    pictures = []
+    for step in (10, 20, 30):
+        log(line_of(step), 0.0)
+        pictures.append(watch.image.value)
+    log(line_of(30, train_loss=0.5, top1=0.7), 0.0)
+    assert len({empty, *pictures, watch.image.value}) == 5
+    arrays = itsl.training(tmp_path).arrays
+    assert arrays["loss, training"].tolist() == [[step, 1 / step] for step in (10, 20, 30)]
+    assert arrays["top1, validation"].tolist() == [[30, 0.7]]
+    shown = watch._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in shown and "image/png" in shown
+
+
+def test_a_watch_draws_no_more_often_than_asked_but_for_epochs(tmp_path):
+    watch = explore.Watch(tmp_path, seconds=1000)
+    log = Log(Run(tmp_path), watch, tensorboard=False, print_lines=False)
+    first = watch.image.value
+    log(line_of(10), 0.0)
+    assert watch.image.value == first
+    log(line_of(10, train_loss=0.1), 0.0)
+    assert watch.image.value != first
+
+
+def test_a_watch_follows_a_run_to_its_end(tmp_path, monkeypatch):
+    watch, run = explore.Watch(tmp_path, seconds=0.5), Run(tmp_path)
+    log = Log(run, None, tensorboard=False, print_lines=False)
+    steps = iter((10, 20, 30))
+
+    def sleep(seconds):
+        assert seconds == 0.5
+        if (step := next(steps, None)) is None:
+            run.keep("weights.safetensors", b"")
+        else:
+            log(line_of(step), 0.0)
+
+    monkeypatch.setattr(explore.time, "sleep", sleep)
+    watch.follow()
+    assert watch.image.value == itsl.training(tmp_path).png()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from stdcf_lib.experiments.turning import (
     network,
 )
 from stdcf_lib.itsl import AtomSwap, Stage, schedule, view
+from stdcf_lib.itsl.log import logged
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.plots.style import (
@@ -466,4 +468,35 @@ def steps(record: dict | None = None) -> Drawing:
         axes.set(xticks=range(len(names)), xticklabels=names, ylabel=label)
     panels[0].legend()
     figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
+    return Drawing(figure, arrays)
+
+
+@styled
+def training(folder: Path | str) -> Drawing:
+    """Draw how far a run of ITSL has come, from the log in its folder: loss and accuracy by steps, a band for each stage."""
+    lines = logged(folder)
+    steps, epochs = ([line for line in lines if ("train_loss" in line) == of_epochs] for of_epochs in (False, True))
+    validated = [line for line in epochs if "top1" in line]
+    figure, panels = new_figure(2, 1, width=7.6, height=4.4, sharex=True)
+    drawn = {
+        (0, "loss", "training"): (steps, "loss"),
+        (1, "top1", "training"): (steps, "top1"),
+        (1, "top1", "validation"): (validated, "top1"),
+    }
+    arrays = {}
+    for (panel, name, of), (chosen, key) in drawn.items():
+        arrays[f"{name}, {of}"] = np.array([(line["step"], line[key]) for line in chosen]).reshape(-1, 2)
+        look = {"color": BLACK, "marker": "D", "linestyle": "none"} if of == "validation" else {"color": JOINT}
+        panels[panel].plot(*arrays[f"{name}, {of}"].T, label=of, **look)
+    last = {line["stage"]: line["step"] for line in lines}  # in the order of the stages
+    for left, (stage, right) in zip([0, *last.values()], last.items(), strict=False):
+        color = {"t": PHI, "s": PSI}.get(stage[0], NEUTRAL) if stage[1:2] == "-" else NEUTRAL
+        for axes in panels:
+            axes.axvspan(left, right, color=color, alpha=0.15, linewidth=0)
+        panels[0].text(left, 1.02, stage, transform=panels[0].get_xaxis_transform(), fontsize="small")
+    panels[0].set(ylabel="loss (nats)")
+    panels[1].set(ylabel="top-1 accuracy", xlabel="steps of the run", ylim=(-0.05, 1.05))
+    panels[1].legend(loc="upper left")
+    if not lines:
+        panels[0].text(0.5, 0.5, "no line is logged yet", ha="center", transform=panels[0].transAxes)
     return Drawing(figure, arrays)
