@@ -8,9 +8,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,113 +17,15 @@ from accelerate.utils import broadcast_object_list
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
-from stdcf_lib.data.noise import Noise
+from stdcf_lib.itsl.plan import plan, print_plan
+from stdcf_lib.itsl.presets import PRESETS, Sets
 from stdcf_lib.itsl.run import Clips, Recipe, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
-from stdcf_lib.itsl.swap import SWAPS, AtomSwap
-from stdcf_lib.measure import cost
+from stdcf_lib.itsl.swap import SWAPS
 from stdcf_lib.models import VideoResNet, stdcf_r50
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.models.resnet import start_from_image
 from stdcf_lib.runs import FolderInUse
-
-if TYPE_CHECKING:
-    from stdcf_lib.data.footage import Footage
-
-GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch.
-
-    `sets` makes the sets of clips. What reads videos is imported there, so that a plan needs none of it.
-    """
-
-    classes: int
-    iterations: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float | None
-    epochs: float
-    final_epochs: float
-    views: tuple[int, int]
-    sets: Callable[[argparse.Namespace], "Sets"]
-
-
-class Sets(NamedTuple):
-    """What a run sees: to train on, to validate on now and then, and to test with all views at the end."""
-
-    training: "Footage | Noise"
-    validation: "Footage | Noise"
-    test: "Footage | Noise"
-    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
-
-
-def _of_footage(arguments: argparse.Namespace, training: "Footage", test: "Footage") -> Sets:
-    from stdcf_lib.data.footage import normalised
-
-    training, test = training.as_bytes(), test.as_bytes()
-    return Sets(training, test.viewed(arguments.val_views), test, normalised)
-
-
-def _kinetics(arguments: argparse.Namespace) -> Sets:
-    from stdcf_lib.data.kinetics import Kinetics
-
-    root = Path(arguments.data, "kinetics400")
-    names = root / "classes.txt"
-    options = {
-        "frames": arguments.frames,
-        "stride": 8 if arguments.stride is None else arguments.stride,
-        "size": arguments.size,
-        "views": arguments.views,
-        "classes": names.read_text(encoding="utf-8").splitlines() if names.exists() else None,
-        "max_faulty": arguments.max_faulty,
-        "num_classes": PRESETS["kinetics400"].classes,
-    }
-    train, test = (
-        Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
-        for part in ("train", "val")
-    )
-    return _of_footage(arguments, train, test)
-
-
-def _something(arguments: argparse.Namespace) -> Sets:
-    from stdcf_lib.data.something import SomethingV1
-
-    root = Path(arguments.data, "something-v1")
-    options = {
-        "frames": arguments.frames,
-        "size": arguments.size,
-        "views": arguments.views,
-        "labels": root / "something-something-v1-labels.csv",
-        "max_faulty": arguments.max_faulty,
-        "num_classes": PRESETS["something-v1"].classes,
-    }
-    lists = {part: _first(root, f"something-something-v1-{part}.csv", f"{part}.txt") for part in ("train", "validation")}
-    train, test = (SomethingV1(file, root / "frames", part == "train", **options) for part, file in lists.items())
-    return _of_footage(arguments, train, test)
-
-
-def _noise(arguments: argparse.Namespace) -> Sets:
-    shape = (arguments.frames, arguments.size, PRESETS["noise"].classes, arguments.seed)
-    test = Noise("test", *shape)
-    return Sets(Noise("train", *shape), test, test)
-
-
-def _first(root: Path, *names: str) -> Path:
-    for name in names:
-        if (root / name).exists():
-            return root / name
-    raise FileNotFoundError(f"{root} has none of {', '.join(names)}; name the folder that holds it with --data")
-
-
-# [ours] Epochs: the paper does not say. Iterations are the paper's, rates and decays the field's.
-PRESETS = {
-    "kinetics400": Preset(400, 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
-    "something-v1": Preset(174, 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
-    "noise": Preset(4, 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
-}
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -269,34 +170,6 @@ def stages(arguments: argparse.Namespace) -> list[Stage]:
     return schedule(iterations, arguments.frames, arguments.size, arguments.reduction, epochs=epochs, final_epochs=final)
 
 
-def plan(model: VideoResNet, planned: list[Stage], swap: str, batch_size: int) -> list[dict[str, Any]]:
-    """What each stage needs: `gmacs` of one clip's forward pass, `batch_gib` that a batch keeps for backward in float32
-    (bfloat16 keeps a little over half), and `fits`, the clips that fit into 80 GB beside weights and optimiser. Counted at
-    that batch, as a layer's rebuilt filters are kept once for all of its clips."""
-    rows = []
-    swaps = AtomSwap(model, planned[0], swap)
-    state = 3 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients and momentum
-    batch_size = max(2, batch_size)  # BN has no statistics of one voxel
-    for stage in planned:
-        swaps.to(stage)
-        one, two = (
-            cost(model.train(), (count, 3, stage.frames, stage.size, stage.size)) for count in (batch_size, 2 * batch_size)
-        )
-        a_clip = (two.stored_bytes - one.stored_bytes) / batch_size
-        rows.append(
-            {
-                "stage": stage.name,
-                "clip": f"{stage.frames}×{stage.size}²",
-                "frozen": stage.frozen or "nothing",
-                "epochs": stage.epochs,
-                "gmacs": one.macs / batch_size / 1e9,
-                "batch_gib": one.stored_bytes / GIB,
-                "fits": int((80e9 - state - (one.stored_bytes - batch_size * a_clip)) // a_clip),
-            }
-        )
-    return rows
-
-
 def main() -> None:
     words = parser()
     arguments = words.parse_args()
@@ -311,7 +184,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         words.error(str(error))
     if training is None:
-        _print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
+        print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
         return
     try:
         rows = training.run()
@@ -394,9 +267,3 @@ def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:
     if isinstance(found, Exception):
         raise found
     return found
-
-
-def _print_plan(rows: list[dict[str, Any]]) -> None:
-    print("stage   clip      frozen    epochs  GMAC/clip  GiB kept/batch  clips in 80 GB")
-    for row in rows:
-        print("{stage:8}{clip:10}{frozen:10}{epochs:6g}{gmacs:11.3f}{batch_gib:16.1f}{fits:16}".format(**row))

@@ -1,0 +1,107 @@
+"""The data sets that the command knows, and the recipe that is usual for each."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from stdcf_lib.data.noise import Noise
+
+if TYPE_CHECKING:
+    from stdcf_lib.data.footage import Footage
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch.
+
+    `sets` makes the sets of clips. What reads videos is imported there, so that a plan needs none of it.
+    """
+
+    classes: int
+    iterations: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float | None
+    epochs: float
+    final_epochs: float
+    views: tuple[int, int]
+    sets: Callable[[argparse.Namespace], "Sets"]
+
+
+class Sets(NamedTuple):
+    """What a run sees: to train on, to validate on now and then, and to test with all views at the end."""
+
+    training: "Footage | Noise"
+    validation: "Footage | Noise"
+    test: "Footage | Noise"
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+
+def _of_footage(arguments: argparse.Namespace, training: "Footage", test: "Footage") -> Sets:
+    from stdcf_lib.data.footage import normalised
+
+    training, test = training.as_bytes(), test.as_bytes()
+    return Sets(training, test.viewed(arguments.val_views), test, normalised)
+
+
+def _kinetics(arguments: argparse.Namespace) -> Sets:
+    from stdcf_lib.data.kinetics import Kinetics
+
+    root = Path(arguments.data, "kinetics400")
+    names = root / "classes.txt"
+    options = {
+        "frames": arguments.frames,
+        "stride": 8 if arguments.stride is None else arguments.stride,
+        "size": arguments.size,
+        "views": arguments.views,
+        "classes": names.read_text(encoding="utf-8").splitlines() if names.exists() else None,
+        "max_faulty": arguments.max_faulty,
+        "num_classes": PRESETS["kinetics400"].classes,
+    }
+    train, test = (
+        Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
+        for part in ("train", "val")
+    )
+    return _of_footage(arguments, train, test)
+
+
+def _something(arguments: argparse.Namespace) -> Sets:
+    from stdcf_lib.data.something import SomethingV1
+
+    root = Path(arguments.data, "something-v1")
+    options = {
+        "frames": arguments.frames,
+        "size": arguments.size,
+        "views": arguments.views,
+        "labels": root / "something-something-v1-labels.csv",
+        "max_faulty": arguments.max_faulty,
+        "num_classes": PRESETS["something-v1"].classes,
+    }
+    lists = {part: _first(root, f"something-something-v1-{part}.csv", f"{part}.txt") for part in ("train", "validation")}
+    train, test = (SomethingV1(file, root / "frames", part == "train", **options) for part, file in lists.items())
+    return _of_footage(arguments, train, test)
+
+
+def _noise(arguments: argparse.Namespace) -> Sets:
+    shape = (arguments.frames, arguments.size, PRESETS["noise"].classes, arguments.seed)
+    test = Noise("test", *shape)
+    return Sets(Noise("train", *shape), test, test)
+
+
+def _first(root: Path, *names: str) -> Path:
+    for name in names:
+        if (root / name).exists():
+            return root / name
+    raise FileNotFoundError(f"{root} has none of {', '.join(names)}; name the folder that holds it with --data")
+
+
+# [ours] Epochs: the paper does not say. Iterations are the paper's, rates and decays the field's.
+PRESETS = {
+    "kinetics400": Preset(400, 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
+    "something-v1": Preset(174, 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
+    "noise": Preset(4, 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
+}
