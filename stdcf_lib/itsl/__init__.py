@@ -7,7 +7,8 @@ the temporal atoms. Each costs a fraction of the memory and the compute of the f
 `command` is `python -m stdcf_lib.itsl`.
 """
 
-from stdcf_lib.itsl.run import Recipe, run, top
+from stdcf_lib.itsl.recipe import Recipe
+from stdcf_lib.itsl.run import run, top
 from stdcf_lib.itsl.stages import Stage, schedule, view
 from stdcf_lib.itsl.swap import AtomSwap
 
