@@ -262,21 +262,34 @@ def recipe(arguments: argparse.Namespace) -> Recipe:
     )
 
 
-def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], None] | None = None) -> None:
-    """The command. From a notebook, give it its words, and what is to be called with each line of the log."""
+def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The arguments of a command line, checked and completed, and where each number of their recipe comes from.
+
+    Raises:
+        SystemExit: arguments that contradict each other; the reason is printed.
+    """
     command = parser()
     arguments = command.parse_args(words)
     arguments.views = PRESETS[arguments.dataset].views if arguments.views is None else tuple(arguments.views)
     if contradiction := _contradiction(arguments):
         command.error(contradiction)
-    try:  # everything that can be refused is refused here, before anything is written
+    try:
         sources = completed(arguments)
         if arguments.direct and sources["final_epochs"] != "given":
             arguments.final_epochs = as_long_as_the_stages(arguments)
             sources["final_epochs"] = "as many multiplications as all stages of ITSL"
-        training = _training(arguments, watch)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         command.error(str(error))
+    return arguments, sources
+
+
+def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """The command. From a notebook, give it its words, and what is to be called with each line of the log."""
+    arguments, sources = parse(words)
+    try:  # everything that can be refused is refused here, before anything is written
+        training = training_of(arguments, watch)
+    except (ValueError, OSError) as error:
+        parser().error(str(error))
     if training.accelerator.is_main_process:
         print(in_words(arguments, training.stages, sources), flush=True)
     if arguments.plan:
@@ -330,7 +343,13 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def _training(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]], None] | None) -> Training:
+def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]], None] | None = None) -> Training:
+    """The run that arguments of `parse` ask for; with `--plan` of blank clips, to rehearse.
+
+    Raises:
+        ValueError: arguments that do not fit together, or data that cannot be read.
+        OSError: a file that cannot be opened.
+    """
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     if arguments.plan:
@@ -349,7 +368,7 @@ def _training(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]], N
         network(arguments),
         planned,
         data,
-        arguments.folder or Path(os.devnull, "nowhere"),
+        arguments.folder,
         recipe(arguments),
         test=sets.test,
         prepare=sets.prepare,

@@ -41,6 +41,7 @@ class Clips(Protocol):
 
 
 BN_STEPS = 20  # whose clips estimate the statistics of BN at another size [ours]
+NOWHERE = Path(os.devnull, "nowhere")  # the folder of a run that is only rehearsed
 TEST_BYTES = 2**28  # of the clips that are scored together, with all their views, as they are loaded [ours]
 
 
@@ -103,7 +104,7 @@ def seeing_all_processes(**options: Any) -> Accelerator:
 
 
 class Training:
-    """A run that has been checked and has not begun; arguments as for `run`, and
+    """A run that has been checked and has not begun; arguments as for `run` (`folder` may be None, to rehearse alone), and
 
     Args:
         test: a set of clips of full size to score once, when all stages are over.
@@ -135,7 +136,7 @@ class Training:
         model: nn.Module,
         stages: list[Stage],
         data: Callable[[Stage], tuple[Clips, Clips]],
-        folder: Path | str,
+        folder: Path | str | None,
         recipe: Recipe | None = None,
         *,
         test: Clips | None = None,
@@ -184,7 +185,7 @@ class Training:
         planned = {"stages": [asdict(stage) for stage in stages], **asdict(self.recipe)}
         planned |= {"precision": self.accelerator.mixed_precision, "network": str(model).splitlines()}
         self.config = {**(config or {}), **planned}
-        self.whole = Run(folder, dtype)
+        self.whole = Run(NOWHERE if folder is None else folder, dtype)
         self.whole.check(self.config)
         self.log = Log(self.whole, watch, tensorboard, print_lines=progress) if self.accelerator.is_main_process else None
         self.total = sum(self._work(number) for number in range(len(stages))) + self._scoring(test, self.full_cost)
@@ -244,13 +245,13 @@ class Training:
                 at_full = self._scored_at_full_size(stage, *self.full_sets)
             counted, steps = self.costs[number], self.steps(stage, training)
             for row in metrics:
-                row["clips_per_second"] = round(self._batch(stage) * (len(training) // self._batch(stage)) / row["seconds"], 3)
+                row["clips_per_second"] = round(self.batch(stage) * (len(training) // self.batch(stage)) / row["seconds"], 3)
             metrics[-1] |= {f"full_{name}": value for name, value in at_full.items()}
             metrics[-1] |= {
                 "steps": steps,
                 "processes": self.accelerator.num_processes,
                 "accumulation": self.accelerator.gradient_accumulation_steps,
-                "macs": counted.macs // self._share(stage) * steps * self._batch(stage),
+                "macs": counted.macs // self._share(stage) * steps * self.batch(stage),
                 "stored_bytes": counted.stored_bytes,
             }
             self.accelerator.wait_for_everyone()
@@ -291,7 +292,7 @@ class Training:
         """Multiplications of a stage, backward passes, validations and scores at full size included."""
         stage, (training, validation) = self.stages[number], self.sets[number]
         a_clip, steps = self.costs[number].macs // self._share(stage), self.steps(stage, training)
-        work = 3 * a_clip * steps * self._batch(stage)
+        work = 3 * a_clip * steps * self.batch(stage)
         work += math.ceil(self.epochs(number) / self.validate_every) * self._scoring(validation, a_clip)
         return work if self._is_full(stage) else work + self._scoring(self.full_sets[1], self.full_cost)
 
@@ -307,7 +308,7 @@ class Training:
     def epochs(self, number: int) -> int:
         """That a stage begins."""
         stage, (training, _) = self.stages[number], self.sets[number]
-        return math.ceil(self.steps(stage, training) / (len(training) // self._batch(stage)))
+        return math.ceil(self.steps(stage, training) / (len(training) // self.batch(stage)))
 
     def _did(self, work: int) -> None:
         self.done += work
@@ -323,24 +324,24 @@ class Training:
     def _log(self, line: dict[str, Any], number: int) -> None:
         stage, (training, _) = self.stages[number], self.sets[number]
         before = sum(self.steps(self.stages[i], self.sets[i][0]) for i in range(number))
-        clips = self._batch(stage) * (len(training) // self._batch(stage) if "train_loss" in line else 1)
+        clips = self.batch(stage) * (len(training) // self.batch(stage) if "train_loss" in line else 1)
         line = {"stage": stage.name} | line | {"step": before + line["step"]}
         if line["seconds"]:
             line["clips_per_second"] = round(clips / line["seconds"], 4)
         left = max(0, self.total - self.skipped - self.done) * (time.monotonic() - self.began) / max(1, self.done)
         cast(Log, self.log)(line, left)
 
-    def _batch(self, stage: Stage) -> int:
+    def batch(self, stage: Stage) -> int:
         """Clips a step."""
         return stage.batch * self.recipe.batch_size
 
     def _share(self, stage: Stage) -> int:
         """Clips that one process has on its device at a time."""
-        return self._batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
+        return self.batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
 
     def steps(self, stage: Stage, training: Clips) -> int:
         """Of the optimiser, that a stage makes with so many clips."""
-        batch = self._batch(stage)
+        batch = self.batch(stage)
         steps = round(stage.epochs * (len(training) // batch))
         if steps < 1:
             raise ValueError(
@@ -353,7 +354,7 @@ class Training:
 
     def _train(self, number: int, part: Run) -> None:
         stage, (training, validation) = self.stages[number], self.sets[number]
-        steps, feed, batch = self.steps(stage, training), self._feed(training), self._batch(stage)
+        steps, feed, batch = self.steps(stage, training), self._feed(training), self.batch(stage)
         an_epoch = len(training) // batch
         epochs, before = self.epochs(number), None
 

@@ -20,10 +20,8 @@ SMOKE = "noise --small --frames 4 --size 32 --batch-size 8 --workers 0 --dropout
 
 
 def parsed(line):
-    """The arguments of a line, completed."""
-    arguments = parser().parse_args(line.split())
-    command.completed(arguments)
-    return arguments
+    """The arguments of a line with which nothing is trained, completed."""
+    return command.parse([*line.split(), "--plan"])[0]
 
 
 def typed(*words, check=True):
@@ -85,10 +83,9 @@ def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
 def test_planned_hours_are_those_of_a_run(tmp_path):
     """The counts are of a run: steps, validations of every second epoch, full size after a stage, the test."""
     arguments = parsed(
-        "noise --small --frames 4 --size 32 --batch-size 4 --workers 0 --epochs 3 --final-epochs 2 --val-every 2"
+        "noise --small --frames 4 --size 32 --batch-size 4 --workers 0 --epochs 3 --final-epochs 2 --val-every 2 --views 2 3"
     )
-    arguments.views, arguments.plan = (2, 3), True
-    training = command._training(arguments, None)
+    training = command.training_of(arguments)
     seconds = {"seconds": 36.0, "view_seconds": 3.6, "memory_gib": 1.0}
     asked = []
     training.rehearse = lambda number, clips=None, steps=3: asked.append(number) or seconds
@@ -101,8 +98,7 @@ def test_planned_hours_are_those_of_a_run(tmp_path):
 
 def test_a_rehearsal_takes_real_steps_and_leaves_everything_alone(tmp_path):
     arguments = parsed("noise --small --frames 4 --size 32 --batch-size 4 --accumulation 2")
-    arguments.views, arguments.plan = (1, 1), True
-    training = command._training(arguments, None)
+    training = command.training_of(arguments)
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     found = training.rehearse(2)
     assert found["seconds"] > found["view_seconds"] > 0 and found["memory_gib"] > 0
