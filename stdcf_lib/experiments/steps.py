@@ -182,7 +182,7 @@ def main() -> None:
         """After every part, as a machine may be taken away."""
         record.update(more)
         Run(runs_folder() / "itsl_steps").keep(f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
-        print(json.dumps(more), flush=True)
+        print({name: value[-1] if isinstance(value, list) else value for name, value in more.items()}, flush=True)
 
     keep(forms=forms())
     keep(resumed=killed_and_resumed())

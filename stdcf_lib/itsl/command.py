@@ -146,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     training.add_argument("--compile", action="store_true", help="the network first (torch.compile); minutes at each stage")
     training.add_argument("--log-every", type=_whole(1), default=50, metavar="STEPS", help="between lines of the log")
+    training.add_argument("--quiet", action="store_true", help="no bar and no lines of the log, which is kept all the same")
     training.add_argument("--tensorboard", action="store_true", help="the log for TensorBoard as well")
     training.add_argument("--seed", type=_whole(0), default=0)
     return words
@@ -382,6 +383,7 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
         log_every=arguments.log_every,
         watch=watch,
         tensorboard=arguments.tensorboard,
+        progress=not arguments.quiet,
     )
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -90,8 +90,13 @@ def full_size_epochs(model: nn.Module, planned: Sequence[Stage], swap: str) -> f
     return sum(row["epochs"] * row["gmacs"] for row in rows[:-1]) / built
 
 
-def hours(training: Training) -> list[dict[str, Any]]:
-    """How long a run takes on the device at hand, by a few real steps of each kind of stage (`Training.rehearse`).
+def hours(training: Training, measure: Callable[[int], dict[str, float]] | None = None) -> list[dict[str, Any]]:
+    """How long a run takes.
+
+    Args:
+        training: the run.
+        measure: number of a stage → what `Training.rehearse` returns; by default that, of a few real steps on the device at
+            hand, with `CPU_CLIPS` at a time on a CPU.
 
     Returns:
         For each stage its name, `training_hours`, `validation_hours` (those at full size included) and `memory_gib`, the peak
@@ -100,11 +105,14 @@ def hours(training: Training) -> list[dict[str, Any]]:
     on_gpu = training.accelerator.device.type == "cuda"
     found: dict[tuple[Any, ...], dict[str, float]] = {}
 
+    def rehearsed(number: int) -> dict[str, float]:
+        return training.rehearse(number, None if on_gpu else CPU_CLIPS, steps=3 if on_gpu else 1)
+
     def measured(number: int) -> dict[str, float]:
         stage = training.stages[number]
         key = stage.frames, stage.size, stage.frozen, stage.batch
         if key not in found:
-            found[key] = training.rehearse(number, None if on_gpu else CPU_CLIPS, steps=3 if on_gpu else 1)
+            found[key] = (measure or rehearsed)(number)
         return found[key]
 
     def scoring(clips: Any, view_seconds: float) -> float:
