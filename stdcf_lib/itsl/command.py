@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, plan, print_hours, print_plan
-from stdcf_lib.itsl.presets import PRESETS, SOURCES, SWAP, Sets
+from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, SWAP, Sets
 from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
@@ -200,7 +200,7 @@ def completed(arguments: argparse.Namespace) -> dict[str, str]:
             arguments.reduction = 4
         elif name != "enlarge":
             setattr(arguments, name, getattr(preset, name))
-        sources.setdefault(name, SOURCES[name])
+        sources.setdefault(name, PAPERS.get((arguments.preset or arguments.dataset, name), SOURCES[name]))
     return sources
 
 
@@ -304,7 +304,7 @@ def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], N
         sys.exit("stdcf_lib.itsl: stopped; the same command goes on from the last checkpoint")
     if training.accelerator.is_main_process:
         top1, top5 = rows[-1]["test_top1"], rows[-1]["test_top5"]
-        print(f"test top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
+        print(f"test top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in metrics.jsonl of the run's folder")
 
 
 def _plan(arguments: argparse.Namespace, training: Training) -> None:

@@ -110,7 +110,7 @@ PRESETS = {
 }
 SWAP = "resample"
 SOURCES = {
-    "iterations": "the paper, appendix D",
+    "iterations": "ours",
     "reduction": "ours: the paper only says that both stages are reduced",
     "epochs": "ours, the paper does not say",
     "final_epochs": "ours, the paper does not say",
@@ -121,3 +121,5 @@ SOURCES = {
     "clip_norm": "usual for this data set, the paper does not say",
 }
 """Where the numbers of a recipe come from."""
+PAPERS = {(name, "iterations"): "the paper, appendix D" for name in ("kinetics400", "something-v1")}
+"""Those that the paper has, by preset and number."""

@@ -506,7 +506,7 @@ def training(folder: Path | str) -> Drawing:
 def scaling(times: dict[str, Sequence[float]], gpus: Sequence[int]) -> Drawing:
     """Draw what each part of a step takes with so many GPUs: `times` in seconds, by the part's name."""
     figure, axes = new_figure(width=6.4, height=3.4)
-    looks = zip(times, (NEUTRAL, PHI, PSI, ALPHA), "osD^", ("-", "--", "-.", ":"), strict=False)
+    looks = zip(times, (NEUTRAL, PSI, shade(PSI, -0.4), PHI, ALPHA), "oD^sv", ("-", "--", "-.", ":", "-"), strict=True)
     for name, color, marker, line in looks:
         axes.plot(gpus, [1e3 * seconds for seconds in times[name]], color=color, marker=marker, linestyle=line, label=name)
     axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="milliseconds a step")
