@@ -17,15 +17,16 @@ from accelerate.utils import broadcast_object_list
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
+from stdcf_lib.itsl.networks import build
 from stdcf_lib.itsl.plan import plan, print_plan
-from stdcf_lib.itsl.presets import PRESETS, Sets
+from stdcf_lib.itsl.presets import PRESETS, STRIDED, Sets
 from stdcf_lib.itsl.run import Clips, Recipe, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
 from stdcf_lib.itsl.swap import SWAPS
-from stdcf_lib.models import VideoResNet, stdcf_r50
-from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.models import VideoResNet
+from stdcf_lib.models.kinds import KINDS, of_kind
 from stdcf_lib.models.resnet import start_from_image
-from stdcf_lib.runs import FolderInUse
+from stdcf_lib.runs import FolderInUse, Run
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -64,12 +65,14 @@ def parser() -> argparse.ArgumentParser:
         "stopped goes on when the same command is given again.",
         epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many.",
     )
-    words.add_argument("dataset", choices=PRESETS, help="'noise' needs no videos and shows that a run works")
+    words.add_argument(
+        "dataset", choices=PRESETS, help="'folder' is your own videos; 'noise' needs no videos and shows that a run works"
+    )
     words.add_argument(
         "--data",
-        default=os.environ.get("STDCF_DATA"),
-        help="folder with kinetics400/ (train.csv, val.csv, train/, val/; also .txt lists of `path label`, and classes.txt for "
-        "the order of the classes) or something-v1/ (the official files, frames/); default $STDCF_DATA",
+        help="of 'folder': a folder for each class with its videos, or train.txt and val.txt of `path label` (and classes.txt, "
+        "the names in the order of their numbers); else the folder with kinetics400/ (train.csv, val.csv, train/, val/; also "
+        ".txt lists, and classes.txt) or something-v1/ (the official files, frames/), default $STDCF_DATA",
     )
     words.add_argument("--folder", type=Path, help="where checkpoints, metrics and weights go")
     words.add_argument("--plan", action="store_true", help="print the stages and what they need, and train nothing")
@@ -87,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
     clips = words.add_argument_group("clips and stages")
     clips.add_argument("--frames", type=_whole(1), default=8)
-    clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8 (Kinetics)")
+    clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8")
     clips.add_argument("--size", type=_whole(1), default=224)
     clips.add_argument(
         "--views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), help="of the test at the end; default 10 3, or 1 1"
@@ -107,6 +110,16 @@ def parser() -> argparse.ArgumentParser:
         help="of the files that may fail before the run stops with a list of them; a few always may",
     )  # fmt: skip
 
+    own = words.add_argument_group("your own videos (folder)")
+    own.add_argument("--val-list", type=Path, metavar="FILE", help="the videos held out, a path relative to --data in each row")
+    own.add_argument(
+        "--val-share", type=_number(above=0, below=1), metavar="SHARE",
+        help="of each class that is held out, drawn by --seed, where there is no list; default 0.2",
+    )  # fmt: skip
+    own.add_argument(
+        "--no-flip", dest="flip", action="store_false", help="no training clip is mirrored: left and right are part of a class"
+    )
+
     training = words.add_argument_group("training")
     training.add_argument("--batch-size", type=_whole(1), default=64, help="clips a step, over all processes")
     training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
@@ -122,26 +135,26 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
-def network(arguments: argparse.Namespace) -> VideoResNet:
-    """The network that the arguments ask for, as it is before training.
+def network(arguments: argparse.Namespace, num_classes: int | None = None) -> VideoResNet:
+    """The network that the arguments ask for, as it is before training; for as many classes as the data set has by default.
 
     Raises:
         ValueError: counts of atoms that do not fit, or image weights that are none.
         OSError: image weights that cannot be opened.
     """
     torch.manual_seed(arguments.seed)
-    classes = PRESETS[arguments.dataset].classes
-    options: dict[str, Any] = {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
-    if arguments.kind == "stdcf":
-        counts = {"spatial_atoms": arguments.spatial_atoms, "temporal_atoms": arguments.temporal_atoms}
-        options |= {name: count for name, count in counts.items() if count is not None}
-    if arguments.small:
-        return VideoResNet(arguments.kind, classes, blocks=(1, 1, 1, 1), width=8, stem=(3, 7, 7), **options)
-    model = stdcf_r50(classes, arguments.kind, **options)
+    options = _form(arguments) | {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
+    model = build(num_classes=num_classes or PRESETS[arguments.dataset].classes, **options)
     if arguments.image_weights:
         energy = start_from_image(model, _image_weights(arguments.image_weights))
         print(f"started from {arguments.image_weights}: its filters keep at least {min(energy.values()):.1%} of their energy")
     return model
+
+
+def _form(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `build` is told of the network's form."""
+    atoms = {"spatial_atoms": arguments.spatial_atoms or 5, "temporal_atoms": arguments.temporal_atoms or 3}
+    return {"kind": arguments.kind, "small": arguments.small, **of_kind(arguments.kind, **atoms)}
 
 
 def _image_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -175,18 +188,26 @@ def main() -> None:
     arguments = words.parse_args()
     preset = PRESETS[arguments.dataset]
     arguments.views = preset.views if arguments.views is None else tuple(arguments.views)
+    if arguments.data is None and arguments.dataset != "folder":  # which names one's own folder, and not that of all data
+        arguments.data = os.environ.get("STDCF_DATA")
     if contradiction := _contradiction(arguments):
         words.error(contradiction)
+    if arguments.dataset in STRIDED and arguments.stride is None:
+        arguments.stride = 8
     try:  # everything that can be refused is refused here, before anything is written
         planned = stages(arguments)
-        model = network(arguments)
-        training = None if arguments.plan else _training(arguments, model, planned)
-    except (ValueError, OSError) as error:
+        if arguments.plan:
+            model = network(arguments, preset.classes or len(preset.sets(arguments).classes))
+            print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
+            return
+        training, sets = _training(arguments, planned)
+    except (ValueError, OSError, TooManyFaultyFiles) as error:
         words.error(str(error))
-    if training is None:
-        print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
-        return
     try:
+        if sets.classes and training.accelerator.is_main_process:
+            clips = f"{len(sets.training)} clips to train on, {len(sets.test)} held out"
+            print(f"{len(sets.classes)} classes, {clips}", flush=True)
+            Run(arguments.folder).keep("classes.txt", "".join(f"{name}\n" for name in sets.classes).encode())
         rows = training.run()
     except (FolderInUse, FloatingPointError, TooManyFaultyFiles, OSError) as error:
         sys.exit(f"stdcf_lib.itsl: {error}")
@@ -206,11 +227,21 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return "--image-weights is for the full network, and --small asks for another; leave out one of them"
     if arguments.direct and (idle := given & {"iterations", "epochs", "swap"}):
         return f"--{min(idle)} is about stages, and --direct has none; say how long with --final-epochs"
-    if arguments.dataset != "kinetics400" and arguments.stride is not None:
-        return "--stride is for kinetics400; something-v1 takes a frame of each of --frames segments, and noise has no videos"
+    if arguments.dataset not in STRIDED and arguments.stride is not None:
+        return (
+            f"--stride is for {' and '.join(STRIDED)}; something-v1 takes a frame of each of --frames segments, and noise has "
+            "no videos"
+        )
+    own = {"--val-list": arguments.val_list, "--val-share": arguments.val_share, "--no-flip": not arguments.flip or None}
+    if arguments.dataset != "folder" and (idle := [name for name, value in own.items() if value is not None]):
+        return f"{idle[0]} is for folder; {arguments.dataset} has its own way, leave it out"
+    if arguments.val_list is not None and arguments.val_share is not None:
+        return "--val-list names what --val-share would draw; leave out one of them"
     for name, (count, crops) in (("--views", arguments.views), ("--val-views", arguments.val_views)):
         if crops not in (1, 3):
             return f"{name} {count} {crops}: give 1 crop or 3 for each clip"
+    if arguments.dataset == "folder" and arguments.data is None:
+        return "name the folder of your videos with --data"
     if arguments.plan:
         return None
     if arguments.folder is None:
@@ -220,10 +251,11 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[Stage]) -> Training:
+def _training(arguments: argparse.Namespace, planned: list[Stage]) -> tuple[Training, Sets]:
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     sets = _by_one_process(accelerator, lambda: preset.sets(arguments))
+    num_classes = preset.classes or len(sets.classes)
 
     def data(stage: Stage) -> tuple[Clips, Clips]:
         train, validation = (part.reduced(stage.frames, stage.size) for part in (sets.training, sets.validation))
@@ -238,8 +270,10 @@ def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[S
         arguments.swap or "keep",
         arguments.seed,
     )
-    return Training(
-        model,
+    config = {"dataset": arguments.dataset, "num_classes": num_classes, **_form(arguments), **(sets.config or {})}
+    config |= {name: getattr(arguments, name) for name in ("frames", "stride", "size", "views")}
+    training = Training(
+        network(arguments, num_classes),
         planned,
         data,
         arguments.folder,
@@ -251,8 +285,9 @@ def _training(arguments: argparse.Namespace, model: VideoResNet, planned: list[S
         accelerator=accelerator,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
-        config={"dataset": arguments.dataset, "kind": arguments.kind, "stride": arguments.stride},
+        config=config,
     )
+    return training, sets
 
 
 def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:
