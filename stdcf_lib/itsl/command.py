@@ -1,7 +1,7 @@
 """ITSL on real video: the paper's run with one command, from one process to many machines.
 
 `accelerate launch -m stdcf_lib.itsl kinetics400 --data FOLDER --folder runs/k400` trains STDCF-R50 through all stages;
-`--help` lists the rest, and `--plan` says what a run would need without starting it.
+`folder --data VIDEOS` takes your own. `--help` lists the rest, and `--plan` says what a run would need without starting it.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
         "stdcf_lib.itsl",
         description="Train STDCF-R50 by iterative training of space and time (ITSL), or a peer of it directly. A run that was "
         "stopped goes on when the same command is given again.",
-        epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many.",
+        epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many. What a "
+        "finished run sees in a clip: `python -m stdcf_lib.itsl predict --help`.",
     )
     words.add_argument(
         "dataset", choices=PRESETS, help="'folder' is your own videos; 'noise' needs no videos and shows that a run works"

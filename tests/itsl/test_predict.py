@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.folder import video_folder
 from stdcf_lib.itsl import command, predict, top
 from stdcf_lib.itsl.predict import scores, trained
+from stdcf_lib.itsl.presets import PRESETS
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.runs import Run
 
@@ -90,6 +92,15 @@ def test_the_run_keeps_what_is_needed_to_use_it(finished):
     assert (config["num_classes"], config["frames"], config["stride"], config["size"]) == (2, 4, 2, 32)
     assert (config["kind"], config["small"], config["spatial_atoms"], config["temporal_atoms"]) == ("stdcf", True, 5, 2)
     assert (config["views"], config["flip"]) == ([2, 3], False) and "test_top1" in Run(run).metrics[-1]
+
+
+@pytest.mark.parametrize("words", ["", "--no-flip"])
+def test_clips_to_train_on_are_mirrored_unless_it_is_forbidden(finished, words):
+    arguments = command.parser().parse_args(["folder", "--stride", "2", "--data", str(finished[1]), *words.split()])
+    arguments.views = (1, 1)
+    sets: Any = PRESETS["folder"].sets(arguments)
+    assert sets.training.flip == (not words) and sets.training.training and not sets.test.training
+    assert sets.config["flip"] == (not words) and sets.classes == ["down", "up"]
 
 
 def test_a_run_does_not_go_on_with_other_videos(finished, own_videos, tmp_path, monkeypatch, capsys):
