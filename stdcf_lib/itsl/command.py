@@ -26,7 +26,7 @@ from stdcf_lib.itsl.swap import SWAPS
 from stdcf_lib.models import VideoResNet
 from stdcf_lib.models.kinds import KINDS, of_kind
 from stdcf_lib.models.resnet import start_from_image
-from stdcf_lib.runs import FolderInUse, Run
+from stdcf_lib.runs import FolderInUse
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -201,14 +201,14 @@ def main() -> None:
             model = network(arguments, preset.classes or len(preset.sets(arguments).classes))
             print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
             return
-        training, sets = _training(arguments, planned)
+        training = _training(arguments, planned)
     except (ValueError, OSError, TooManyFaultyFiles) as error:
         words.error(str(error))
     try:
-        if sets.classes and training.accelerator.is_main_process:
-            clips = f"{len(sets.training)} clips to train on, {len(sets.test)} held out"
-            print(f"{len(sets.classes)} classes, {clips}", flush=True)
-            Run(arguments.folder).keep("classes.txt", "".join(f"{name}\n" for name in sets.classes).encode())
+        if (names := training.config["classes"]) and training.accelerator.is_main_process:
+            clips = f"{len(training.full_sets[0])} clips to train on, {len(training.full_sets[1])} held out"
+            print(f"{len(names)} classes, {clips}", flush=True)
+            training.whole.keep("classes.txt", "".join(f"{name}\n" for name in names).encode())
         rows = training.run()
     except (FolderInUse, FloatingPointError, TooManyFaultyFiles, OSError) as error:
         sys.exit(f"stdcf_lib.itsl: {error}")
@@ -252,7 +252,7 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def _training(arguments: argparse.Namespace, planned: list[Stage]) -> tuple[Training, Sets]:
+def _training(arguments: argparse.Namespace, planned: list[Stage]) -> Training:
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     sets = _by_one_process(accelerator, lambda: preset.sets(arguments))
@@ -271,9 +271,9 @@ def _training(arguments: argparse.Namespace, planned: list[Stage]) -> tuple[Trai
         arguments.swap or "keep",
         arguments.seed,
     )
-    config = {"dataset": arguments.dataset, "num_classes": num_classes, **_form(arguments), **(sets.config or {})}
-    config |= {name: getattr(arguments, name) for name in ("frames", "stride", "size", "views")}
-    training = Training(
+    config = {"dataset": arguments.dataset, "num_classes": num_classes, "classes": sets.classes, **_form(arguments)}
+    config |= {name: getattr(arguments, name) for name in ("frames", "stride", "size", "views")} | (sets.config or {})
+    return Training(
         network(arguments, num_classes),
         planned,
         data,
@@ -288,7 +288,6 @@ def _training(arguments: argparse.Namespace, planned: list[Stage]) -> tuple[Trai
         save_minutes=arguments.save_minutes,
         config=config,
     )
-    return training, sets
 
 
 def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from stdcf_lib.checks import choice, wholes
-from stdcf_lib.data.lists import class_names
 from stdcf_lib.data.video import VideoError
 from stdcf_lib.data.video_clips import VideoClips
 from stdcf_lib.itsl import AtomSwap, Recipe, Stage
@@ -65,8 +64,8 @@ def trained(folder: Path | str) -> Trained:
         swaps.to(stage)
     network.load_state_dict(run.weights)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    names = class_names(folder / "classes.txt") if (folder / "classes.txt").exists() else []
-    names += map(str, range(len(names), config["num_classes"]))  # what has no name is called by its number
+    # What has no name is called by its number.
+    names = [*config["classes"], *map(str, range(len(config["classes"]), config["num_classes"]))]
     return Trained(network.to(device or "cpu").eval(), names, config)
 
 

@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,7 +50,7 @@ class Sets(NamedTuple):
     test: "Footage | Noise"
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
     classes: Sequence[str] = ()
-    config: Mapping[str, Any] | None = None
+    config: dict[str, Any] | None = None
 
 
 def _of_footage(arguments: argparse.Namespace, training: "Footage", test: "Footage") -> Sets:

@@ -91,7 +91,9 @@ def test_the_run_keeps_what_is_needed_to_use_it(finished):
     config = Run(run).config
     assert (config["num_classes"], config["frames"], config["stride"], config["size"]) == (2, 4, 2, 32)
     assert (config["kind"], config["small"], config["spatial_atoms"], config["temporal_atoms"]) == ("stdcf", True, 5, 2)
-    assert (config["views"], config["flip"]) == ([2, 3], False) and "test_top1" in Run(run).metrics[-1]
+    assert (config["classes"], config["views"], config["flip"]) == (["down", "up"], [2, 3], False) and "test_top1" in Run(
+        run
+    ).metrics[-1]
 
 
 @pytest.mark.parametrize("words", ["", "--no-flip"])
@@ -162,13 +164,11 @@ def copied(finished, folder, **changes):
     return folder
 
 
-def test_a_run_of_kinetics_names_classes_as_far_as_it_can(finished, said, tmp_path):
-    run = copied(finished, tmp_path / "run", dataset="kinetics400")
-    clip = finished[1] / "up" / "0.mp4"
-    for names, expected in (("abseiling\n", {"abseiling", "1"}), (None, {"0", "1"})):
-        (run / "classes.txt").unlink() if names is None else (run / "classes.txt").write_text(names)
-        (answer,) = json.loads(said("--weights", run, "--json", clip)[0])
-        assert {row["class"] for row in answer["classes"]} == expected
+@pytest.mark.parametrize(("names", "expected"), [(["abseiling"], {"abseiling", "1"}), ([], {"0", "1"})])
+def test_a_run_of_kinetics_names_classes_as_far_as_it_can(finished, said, tmp_path, names, expected):
+    run = copied(finished, tmp_path / "run", dataset="kinetics400", classes=names)
+    (answer,) = json.loads(said("--weights", run, "--json", finished[1] / "up" / "0.mp4")[0])
+    assert {row["class"] for row in answer["classes"]} == expected
 
 
 def test_five_classes_are_told_of_more(finished, said, monkeypatch):
