@@ -113,7 +113,7 @@ def test_a_run_does_not_go_on_with_other_videos(finished, own_videos, tmp_path, 
     assert "holds another run ({'videos': 'sha256" in capsys.readouterr().err.splitlines()[-1]
     shutil.copytree(videos, tmp_path / "moved")
     train(monkeypatch, *WORDS.split(), "--data", tmp_path / "moved", "--folder", run, "--val-share", "0.4")
-    assert capsys.readouterr().out.splitlines()[0] == "2 classes, 8 clips to train on, 4 held out"
+    assert "2 classes, 8 clips to train on, 4 held out" in capsys.readouterr().out.splitlines()
 
 
 def test_the_best_classes_are_printed_with_their_scores(finished, said):
@@ -219,7 +219,7 @@ def test_real_clips_are_learned_from_and_told_apart(user_data, tmp_path):
     folders = ["--data", tmp_path / "videos", "--folder", tmp_path / "run", "--epochs", "1", "--final-epochs", "1"]
     answer = subprocess.run([*typed, *words, *folders], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines()[0] == "2 classes, 2 clips to train on, 1 held out"
+    assert "2 classes, 2 clips to train on, 1 held out" in answer.stdout.splitlines()
     clips = sorted(map(str, Path(tmp_path, "videos").glob("*/*.avi")))
     answer = subprocess.run(
         [*typed, "predict", "--weights", tmp_path / "run", "--json", *clips], capture_output=True, text=True
