@@ -9,7 +9,7 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 COVERAGE := $(if $(CI),--cov stdcf_lib --cov-report term:skip-covered)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint notebooks figures runs bench
+.PHONY: help setup lab test lint notebooks figures runs bench gpu
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -43,6 +43,9 @@ runs: $(READY) ## train again everything kept in runs/ (resumes where it was sto
 
 bench: $(READY) ## measure speed and memory against peers
 	$(BIN)/python -m benchmarks
+
+gpu: ## measure and check training on a GPU, by PYTHON's own PyTorch, in at most 8 minutes
+	$(PYTHON) -m stdcf_lib.experiments.steps
 
 # A stamp, written last, so that an interrupted or outdated installation is taken up again.
 $(READY): pyproject.toml

@@ -141,7 +141,7 @@ class Watch:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         widget: Any = self.image._repr_mimebundle_()
-        return widget | {"text/plain": f"<Watch: {self.folder}>", "image/png": b64encode(self.image.value).decode()}
+        return widget | {"text/plain": f"<Watch: {self.folder.name}>", "image/png": b64encode(self.image.value).decode()}
 
 
 def _ends(name: str, control: Any) -> tuple[Any, Any]:

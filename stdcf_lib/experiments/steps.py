@@ -1,21 +1,35 @@
-"""What a training step of R50 costs on the machine at hand: `python -m stdcf_lib.experiments.steps` measures and keeps it.
+"""What training R50 costs on the machine at hand, and whether it is right there: `make gpu` measures and keeps it.
 
-One record a device in `runs/itsl_steps/`: time, clips a second and peak memory of a step at full size, in stage-t and in
-stage-s, for each family. On a GPU with as many clips at a time as fit, in bfloat16; on a CPU with one, in float32.
+One record a device in `runs/itsl_steps/`, made through the code that trains, on clips of nothing: time, clips a second and peak
+memory of a step at full size, in stage-t and in stage-s, for each family, with as many clips at a time as fit on a GPU (one on
+a CPU); the hours that ITSL and full-size training would take on Kinetics-400; how far each form of a layer is from float64;
+and whether a run that is killed ends as an unbroken one. On a GPU in bfloat16.
 """
 
 import argparse
 import json
 import re
 import resource
+import signal
+import subprocess
+import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from math import fsum
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch.nn import functional as F
+from accelerate import Accelerator
 
-from stdcf_lib.itsl import AtomSwap, Stage, schedule
+from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.itsl import Recipe, Stage, schedule
+from stdcf_lib.itsl.command import parse, training_of
+from stdcf_lib.itsl.log import logged
+from stdcf_lib.itsl.plan import Blank, hours, plan
+from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.runs import Run, machine, runs_folder
@@ -23,58 +37,124 @@ from stdcf_lib.runs import Run, machine, runs_folder
 GIB = 2**30
 
 
-def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[str, float | str | int]:
-    """Train R50 for a few steps on noise, after one that is not counted: seconds a step, clips a second, peak memory.
+def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[str, Any]:
+    """Train R50 for a few steps, after one that is not counted: seconds a step, clips a second, peak memory.
 
     On a GPU the peak is that of the tensors; on a CPU that of the whole process, which must be a fresh one.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = stdcf_r50(kind=kind).to(device).to(memory_format=torch.channels_last_3d)
-    AtomSwap(model, stage).to(stage)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
-    clips = torch.rand(batch, 3, stage.frames, stage.size, stage.size, device=device)
-    clips, labels = clips.contiguous(memory_format=torch.channels_last_3d), torch.arange(batch, device=device)
-    seconds = []
-    for _ in range(1 + steps):
-        start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = model(clips)
-        F.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    step = sorted(seconds[1:])[steps // 2]
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes, on Linux
+    on_gpu = torch.cuda.is_available()
+    clips = Blank(batch, stage.frames, stage.size)
+    training = Training(
+        stdcf_r50(kind=kind), [stage], lambda _: (clips, clips), None, Recipe(batch), prepare=torch.Tensor.float,
+        accelerator=Accelerator(mixed_precision="bf16" if on_gpu else "no"), log_every=None, progress=False,
+    )  # fmt: skip
+    found = training.rehearse(0, steps=steps)
+    peak = found["memory_gib"] if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB  # Linux counts kB
     return {
-        "kind": kind, "stage": stage.name, "batch": batch, "seconds": round(step, 4),
-        "clips_per_second": round(batch / step, 4), "peak_gib": round(peak / GIB, 3),
+        "kind": kind, "stage": stage.name, "batch": batch, "seconds": round(found["seconds"], 4),
+        "clips_per_second": round(batch / found["seconds"], 4), "peak_gib": round(peak, 3),
     }  # fmt: skip
 
 
-def largest_batch(kind: str, stage: Stage) -> dict[str, float | str | int]:
-    """`measure_step` with as many clips as fit on the GPU, to within a sixteenth; with one on a CPU."""
-    best = alone(kind, stage, 1)
-    if not torch.cuda.is_available():
-        return best
-    fits, fails = 1, None
-    while fails is None or fails - fits > max(1, fits // 16):
-        batch = 2 * fits if fails is None else (fits + fails) // 2
-        try:
-            best, fits = alone(kind, stage, batch), batch
-        except torch.OutOfMemoryError:
-            fails = batch
-    return best
+def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
+    """`measure_step` with as many clips as fit on the GPU, tried downwards from what is counted; on a CPU with one, in a fresh
+    process. `counted_gib` is what the plan says of that batch: what is kept for backward, and weights with optimiser."""
+    on_gpu = torch.cuda.is_available()
+    model = stdcf_r50(kind=kind)
+
+    def counted(batch: int) -> dict[str, Any]:
+        return plan(model, [stage], "keep", batch, "bf16" if on_gpu else "no")[0]
+
+    if not on_gpu:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found = pool.submit(measure_step, kind, stage, 1).result()
+    else:
+        room = torch.cuda.get_device_properties(0).total_memory
+        batch = max(1, int(counted(64)["fits"] * room / 80e9))
+        while True:
+            try:
+                found = measure_step(kind, stage, batch)
+                break
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                batch = max(1, batch * 15 // 16)
+            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
+    state = 3 * 4 * sum(p.numel() for p in model.parameters()) / GIB
+    return found | {"counted_gib": round(counted(found["batch"])["batch_gib"] + state, 3)}
 
 
-def alone(kind: str, stage: Stage, batch: int) -> dict[str, float | str | int]:
-    """`measure_step` in a process of its own. Raises torch.OutOfMemoryError where the GPU's memory is too small."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure_step, kind, stage, batch).result()
+def schedules(frames: int, size: int) -> list[dict[str, Any]]:
+    """How long Kinetics-400 would take by ITSL, its batches enlarged and as they are, and at full size for the compute that
+    the recipe's own ITSL has."""
+    rows = []
+    kept = "--swap keep"
+    for title, words in {"ITSL": kept, "ITSL, batches as they are": f"{kept} --enlarge 1", "full size": "--direct"}.items():
+        precision = "bf16" if torch.cuda.is_available() else "no"
+        line = f"kinetics400 --plan --frames {frames} --size {size} --precision {precision} {words}"
+        training = training_of(parse(line.split())[0])
+        found = hours(training)
+        clips = sum(
+            training.steps(s, pair[0]) * training.batch(s) for s, pair in zip(training.stages, training.sets, strict=True)
+        )
+        spent = {name: fsum(row[name] for row in found) for name in ("training_hours", "validation_hours")}
+        rows.append({"title": title, "clips_per_second": clips / spent["training_hours"] / 3600, **spent, "stages": found})
+    return rows
+
+
+def forms() -> dict[str, float]:
+    """How far each form of a layer is from float64 on a CPU, at this device in float32: the largest error of the output and of
+    all gradients, over their largest value."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    errors: dict[str, float] = {}
+    precise = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        for evaluation in ("filters", "atoms"):
+            cases: list[dict[str, Any]] = [
+                {},
+                {"stride": (1, 2, 2)},
+                {"dilation": (2, 1, 1), "padding": (2, 1, 1)},
+                {"groups": 4},
+            ]
+            for options in cases:
+                torch.manual_seed(0)
+                options = {"padding": 1, "evaluation": evaluation} | options
+                layer = STDCFConv3d(8, 16, 3, **options).double()
+                x, found = torch.randn(2, 8, 6, 14, 14, dtype=torch.float64), []
+                for where, dtype in (("cpu", torch.float64), (device, torch.float32)):
+                    layer, y = layer.to(where, dtype), x.to(where, dtype).requires_grad_()
+                    output = layer(y)
+                    gradients = torch.autograd.grad((output**2).sum(), (y, *layer.parameters()))
+                    found.append([part.detach().cpu().double() for part in (output, *gradients)])
+                error = max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(*found, strict=True))
+                errors[evaluation] = max(errors.get(evaluation, 0.0), error)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = precise
+    return errors
+
+
+def killed_and_resumed() -> dict[str, Any]:
+    """Kill a small run in its middle and take it up again: how far its weights are from those of an unbroken one, over their
+    largest, and at which step it was killed."""
+    words = "noise --small --frames 4 --size 32 --batch-size 4 --workers 0 --epochs 2 --final-epochs 2 --dropout 0".split()
+    words += ["--save-minutes", "0", "--log-every", "1"]
+    reached = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {name: Path(scratch, name) for name in ("unbroken", "killed")}
+        for name, folder in folders.items():
+            command = [sys.executable, "-m", "stdcf_lib.itsl", *words, "--folder", str(folder)]
+            if name == "killed":
+                going = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                while going.poll() is None and (reached := len(logged(folder))) < 20:
+                    time.sleep(0.01)
+                going.send_signal(signal.SIGKILL)
+                going.wait()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        a, b = (Run(folder).weights for folder in folders.values())
+        difference = max(((a[name] - b[name]).abs().max() / a[name].abs().max().clamp_min(1e-12)).item() for name in a)
+    return {"killed_after_lines": reached, "largest_difference": difference}
 
 
 def records() -> list[dict]:
@@ -84,25 +164,32 @@ def records() -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure training steps of R50 on this machine and keep the record.")
+    parser = argparse.ArgumentParser(description="Measure the training of R50 on this machine and keep the record.")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     arguments = parser.parse_args()
     t, s, full = schedule(1, arguments.frames, arguments.size)
     stages = (Stage("full", full.frames, full.size), Stage("stage-t", t.frames, t.size, t.frozen),
               Stage("stage-s", s.frames, s.size, s.frozen))  # fmt: skip
-    rows = []
-    for kind in KINDS:
-        for stage in stages:
-            rows.append(largest_batch(kind, stage))
-            print(rows[-1], flush=True)
     about = machine()
-    record = {
+    record: dict[str, Any] = {
         "frames": arguments.frames, "size": arguments.size, "precision": "bf16" if torch.cuda.is_available() else "float32",
-        "machine": about, "steps": rows,
+        "machine": about, "steps": [],
     }  # fmt: skip
     name = re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
-    Run(runs_folder() / "itsl_steps").keep(f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+
+    def keep(**more: Any) -> None:
+        """After every part, as a machine may be taken away."""
+        record.update(more)
+        Run(runs_folder() / "itsl_steps").keep(f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+        print({name: value[-1] if isinstance(value, list) else value for name, value in more.items()}, flush=True)
+
+    keep(forms=forms())
+    keep(resumed=killed_and_resumed())
+    for kind in KINDS:
+        for stage in stages:
+            keep(steps=[*record["steps"], largest_batch(kind, stage)])
+    keep(schedules=schedules(arguments.frames, arguments.size))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ the temporal atoms. Each costs a fraction of the memory and the compute of the f
 `python -m stdcf_lib.itsl`, and `predict` says what a finished run sees in a clip.
 """
 
-from stdcf_lib.itsl.run import Recipe, run, top
+from stdcf_lib.itsl.recipe import Recipe
+from stdcf_lib.itsl.run import run, top
 from stdcf_lib.itsl.stages import Stage, schedule, view
 from stdcf_lib.itsl.swap import AtomSwap
 

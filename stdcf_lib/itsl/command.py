@@ -7,7 +7,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from accelerate.utils import broadcast_object_list
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.itsl.networks import build
-from stdcf_lib.itsl.plan import plan, print_plan
-from stdcf_lib.itsl.presets import PRESETS, STRIDED, Sets
-from stdcf_lib.itsl.run import Clips, Recipe, Training, seeing_all_processes
+from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, plan, print_hours, print_plan
+from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, STRIDED, SWAP, Sets
+from stdcf_lib.itsl.recipe import Recipe
+from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
 from stdcf_lib.itsl.swap import SWAPS
 from stdcf_lib.models import VideoResNet
 from stdcf_lib.models.kinds import KINDS, of_kind
 from stdcf_lib.models.resnet import start_from_image
-from stdcf_lib.runs import FolderInUse
+from stdcf_lib.runs import FolderInUse, machine
+
+LEAST_STEPS = 20
+"""Of an epoch: batches are enlarged no further than leaves as many, unless it is asked for. [ours]"""
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -76,7 +80,15 @@ def parser() -> argparse.ArgumentParser:
         ".txt lists, and classes.txt) or something-v1/ (the official files, frames/), default $STDCF_DATA",
     )
     words.add_argument("--folder", type=Path, help="where checkpoints, metrics and weights go")
-    words.add_argument("--plan", action="store_true", help="print the stages and what they need, and train nothing")
+    words.add_argument(
+        "--plan", action="store_true",
+        help="print the stages, what they need and how long they take by a few steps on the device at hand, and train nothing",
+    )  # fmt: skip
+    words.add_argument("--no-steps", action="store_true", help="with --plan: count, and take no steps")
+    words.add_argument(
+        "--preset", choices=[name for name in PRESETS if name != "noise"],
+        help="the recipe for what is left out below; by default the data set's own. It is printed, with where it comes from",
+    )  # fmt: skip
 
     network = words.add_argument_group("network")
     network.add_argument("--kind", choices=KINDS, default="stdcf")
@@ -100,12 +112,20 @@ def parser() -> argparse.ArgumentParser:
         "--val-views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), default=(1, 1), help="of a validation; default 1 1"
     )
     clips.add_argument("--iterations", type=_whole(1), help="of stage-t and stage-s")
-    clips.add_argument("--reduction", type=_whole(1), default=4, help="how many times fewer voxels both stages show")
+    clips.add_argument("--reduction", type=_whole(1), help="how many times fewer voxels both stages show; default 4")
     clips.add_argument("--epochs", type=_number(above=0), help="of each stage")
     clips.add_argument("--final-epochs", type=_number(least=0), help="of the last, full-size stage; 0 leaves it out")
-    clips.add_argument("--direct", action="store_true", help="no stages: full-size training for --final-epochs, as a reference")
-    clips.add_argument("--swap", choices=SWAPS, help="what becomes of the atoms at another size; default keep")
-
+    clips.add_argument(
+        "--direct", action="store_true",
+        help="no stages: full-size training, as a reference; by default for as many multiplications as all stages of the "
+        "recipe with --kind stdcf",
+    )  # fmt: skip
+    clips.add_argument("--swap", choices=SWAPS, help="what becomes of the atoms at another size; default resample")
+    clips.add_argument(
+        "--enlarge", type=_whole(1), metavar="TIMES",
+        help="larger batches and rates in stage-t and stage-s; default as many times as they show fewer voxels, where that "
+        f"leaves {LEAST_STEPS} steps an epoch",
+    )  # fmt: skip
     clips.add_argument(
         "--max-faulty", type=_number(least=0, most=1), default=0.02, metavar="SHARE",
         help="of the files that may fail before the run stops with a list of them; a few always may",
@@ -124,6 +144,8 @@ def parser() -> argparse.ArgumentParser:
     training = words.add_argument_group("training")
     training.add_argument("--batch-size", type=_whole(1), default=64, help="clips a step, over all processes")
     training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
+    training.add_argument("--weight-decay", type=_number(least=0), help="of all but atoms, BN and biases")
+    training.add_argument("--clip-norm", type=_number(above=0), help="gradients of a larger norm are scaled down to it")
     training.add_argument("--accumulation", type=_whole(1), default=1, help="batches whose gradients make one step")
     training.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="'no' is float32")
     training.add_argument("--workers", type=_whole(0), default=4, help="processes that decode, for each process that trains")
@@ -132,6 +154,14 @@ def parser() -> argparse.ArgumentParser:
         "--test-batch", type=_whole(1), metavar="CLIPS", help="that a process loads at a time to score them, with all views"
     )
     training.add_argument("--save-minutes", type=_number(least=0), default=10, help="between checkpoints")
+    training.add_argument(
+        "--average", type=_number(least=0, below=1), metavar="SHARE",
+        help="that a step keeps of an average of the weights, such as 0.999, which is then scored and kept",
+    )  # fmt: skip
+    training.add_argument("--compile", action="store_true", help="the network first (torch.compile); minutes at each stage")
+    training.add_argument("--log-every", type=_whole(1), default=50, metavar="STEPS", help="between lines of the log")
+    training.add_argument("--quiet", action="store_true", help="no bar and no lines of the log, which is kept all the same")
+    training.add_argument("--tensorboard", action="store_true", help="the log for TensorBoard as well")
     training.add_argument("--seed", type=_whole(0), default=0)
     return words
 
@@ -172,38 +202,119 @@ def _image_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def stages(arguments: argparse.Namespace) -> list[Stage]:
-    """The stages that the arguments ask for. Raises ValueError for clips that cannot be reduced."""
-    preset = PRESETS[arguments.dataset]
-    iterations, epochs, final = (
-        getattr(preset, name) if getattr(arguments, name) is None else getattr(arguments, name)
-        for name in ("iterations", "epochs", "final_epochs")
-    )
+def completed(arguments: argparse.Namespace) -> dict[str, str]:
+    """Fill in what the arguments leave to the preset, and say of each number of the recipe where it comes from."""
+    preset, sources = PRESETS[arguments.preset or arguments.dataset], {}
+    for name in SOURCES:
+        if getattr(arguments, name, None) is not None:
+            sources[name] = "given"
+        elif name == "swap":
+            arguments.swap = SWAP if arguments.kind == "stdcf" and not arguments.direct else "keep"
+        elif name == "reduction":
+            arguments.reduction = 4
+        elif name != "enlarge":
+            setattr(arguments, name, getattr(preset, name))
+        sources.setdefault(name, PAPERS.get((arguments.preset or arguments.dataset, name), SOURCES[name]))
+    return sources
+
+
+def stages(arguments: argparse.Namespace, clips: int | None = None) -> list[Stage]:
+    """The stages that completed arguments ask for.
+
+    Args:
+        arguments: of the command line, completed.
+        clips: to train on, which caps how much batches grow; by default as many as the data set has.
+
+    Raises:
+        ValueError: clips that cannot be reduced.
+    """
     if arguments.direct:
-        return [Stage("direct", arguments.frames, arguments.size, None, final)]
-    return schedule(iterations, arguments.frames, arguments.size, arguments.reduction, epochs=epochs, final_epochs=final)
+        return [Stage("direct", arguments.frames, arguments.size, None, arguments.final_epochs)]
+    clips = PRESETS[arguments.dataset].clips[0] if clips is None else clips
+    enlarge = arguments.enlarge or max(1, min(arguments.reduction, clips // (LEAST_STEPS * arguments.batch_size)))
+    return schedule(
+        arguments.iterations, arguments.frames, arguments.size, arguments.reduction,
+        epochs=arguments.epochs, final_epochs=arguments.final_epochs, enlarge=enlarge,
+    )  # fmt: skip
 
 
-def main() -> None:
-    words = parser()
-    arguments = words.parse_args()
-    preset = PRESETS[arguments.dataset]
-    arguments.views = preset.views if arguments.views is None else tuple(arguments.views)
+def as_long_as_the_stages(arguments: argparse.Namespace) -> float:
+    """The full-size epochs that cost as many multiplications as ITSL of the same recipe with STDCF does."""
+    staged = argparse.Namespace(**vars(arguments) | {"direct": False, "kind": "stdcf", "swap": None, "image_weights": None})
+    completed(staged)
+    classes = PRESETS[arguments.dataset].classes or 1  # a head costs next to nothing
+    epochs = full_size_epochs(network(staged, classes), stages(staged), staged.swap)
+    full = [Stage("full", arguments.frames, arguments.size)]
+    theirs, ours = (plan(network(one, classes), full, "keep", 2)[0]["gmacs"] for one in (staged, arguments))
+    return epochs * theirs / ours
+
+
+def in_words(arguments: argparse.Namespace, planned: list[Stage], sources: dict[str, str]) -> str:
+    """The recipe of completed arguments, a line a number, with where each comes from."""
+    values = {name: getattr(arguments, name) for name in sources}
+    grown = {stage.batch: recipe(arguments).rate(stage) for stage in planned}
+    values["enlarge"] = "; ".join(f"{k * arguments.batch_size} clips at a rate of {rate:g}" for k, rate in grown.items())
+    if arguments.direct:
+        about_stages = ("iterations", "reduction", "epochs", "swap", "enlarge")
+        values = {name: value for name, value in values.items() if name not in about_stages}
+    texts = {
+        name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items() if value is not None
+    }
+    width = max(map(len, texts.values())) + 2
+    rows = [f"{name.replace('_', ' '):15}{text:{width}}{sources[name]}" for name, text in texts.items()]
+    return "\n".join(["the recipe, and where it comes from:", *rows])
+
+
+def recipe(arguments: argparse.Namespace) -> Recipe:
+    """How the stages of completed arguments are trained."""
+    return Recipe(
+        arguments.batch_size,
+        arguments.learning_rate * arguments.batch_size / 64,
+        arguments.weight_decay,
+        arguments.clip_norm,
+        arguments.swap,
+        arguments.seed,
+        average=arguments.average,
+    )
+
+
+def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The arguments of a command line, checked and completed, and where each number of their recipe comes from.
+
+    Raises:
+        SystemExit: arguments that contradict each other; the reason is printed.
+    """
+    command = parser()
+    arguments = command.parse_args(words)
+    arguments.views = PRESETS[arguments.dataset].views if arguments.views is None else tuple(arguments.views)
     if arguments.data is None and arguments.dataset != "folder":  # which names one's own folder, and not that of all data
         arguments.data = os.environ.get("STDCF_DATA")
     if contradiction := _contradiction(arguments):
-        words.error(contradiction)
+        command.error(contradiction)
     if arguments.dataset in STRIDED and arguments.stride is None:
         arguments.stride = 8
+    try:
+        sources = completed(arguments)
+        if arguments.direct and sources["final_epochs"] != "given":
+            arguments.final_epochs = as_long_as_the_stages(arguments)
+            sources["final_epochs"] = "as many multiplications as all stages of ITSL"
+    except ValueError as error:
+        command.error(str(error))
+    return arguments, sources
+
+
+def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """The command. From a notebook, give it its words, and what is to be called with each line of the log."""
+    arguments, sources = parse(words)
     try:  # everything that can be refused is refused here, before anything is written
-        planned = stages(arguments)
-        if arguments.plan:
-            model = network(arguments, preset.classes or len(preset.sets(arguments).classes))
-            print_plan(plan(model, planned, arguments.swap or "keep", arguments.batch_size))
-            return
-        training = _training(arguments, planned)
+        training = training_of(arguments, watch)
     except (ValueError, OSError, TooManyFaultyFiles) as error:
-        words.error(str(error))
+        parser().error(str(error))
+    if training.accelerator.is_main_process:
+        print(in_words(arguments, training.stages, sources), flush=True)
+    if arguments.plan:
+        _plan(arguments, training)
+        return
     try:
         if (names := training.config["classes"]) and training.accelerator.is_main_process:
             clips = f"{len(training.full_sets[0])} clips to train on, {len(training.full_sets[1])} held out"
@@ -216,7 +327,19 @@ def main() -> None:
         sys.exit("stdcf_lib.itsl: stopped; the same command goes on from the last checkpoint")
     if training.accelerator.is_main_process:
         top1, top5 = rows[-1]["test_top1"], rows[-1]["test_top5"]
-        print(f"test top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in {arguments.folder / 'metrics.jsonl'}")
+        print(f"test top-1 {top1:.4f}, top-5 {top5:.4f}; all figures are in metrics.jsonl of the run's folder")
+
+
+def _plan(arguments: argparse.Namespace, training: Training) -> None:
+    processes, main = training.accelerator.num_processes, training.accelerator.is_main_process
+    batch = max(1, arguments.batch_size // processes // arguments.accumulation)
+    if main:
+        print()
+        print_plan(plan(training.model, training.stages, arguments.swap, batch, arguments.precision))
+    if not arguments.no_steps:
+        rows = hours(training)
+        if main:
+            print_hours(rows, machine()["device"], processes)
 
 
 def _contradiction(arguments: argparse.Namespace) -> str | None:
@@ -226,8 +349,10 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return f"--{min(idle).replace('_', '-')} is about atoms, which --kind {arguments.kind} has not; leave it out"
     if arguments.small and arguments.image_weights:
         return "--image-weights is for the full network, and --small asks for another; leave out one of them"
-    if arguments.direct and (idle := given & {"iterations", "epochs", "swap"}):
-        return f"--{min(idle)} is about stages, and --direct has none; say how long with --final-epochs"
+    if arguments.direct and (idle := given & {"swap", "enlarge"}):
+        return f"--{min(idle)} is about stages, and --direct has none; leave it out"
+    if arguments.no_steps and not arguments.plan:
+        return "--no-steps is about --plan; leave it out, or add --plan"
     if arguments.dataset not in STRIDED and arguments.stride is not None:
         return (
             f"--stride is for {' and '.join(STRIDED)}; something-v1 takes a frame of each of --frames segments, and noise has "
@@ -252,25 +377,23 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def _training(arguments: argparse.Namespace, planned: list[Stage]) -> Training:
+def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]], None] | None = None) -> Training:
+    """The run that arguments of `parse` ask for; with `--plan` of blank clips, to rehearse.
+
+    Raises:
+        ValueError: arguments that do not fit together, or data that cannot be read.
+        OSError: a file that cannot be opened.
+    """
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
-    sets = _by_one_process(accelerator, lambda: preset.sets(arguments))
+    sets = _by_one_process(accelerator, lambda: _blank(arguments) if arguments.plan else preset.sets(arguments))
     num_classes = preset.classes or len(sets.classes)
+    planned = stages(arguments, len(sets.training))
 
     def data(stage: Stage) -> tuple[Clips, Clips]:
-        train, validation = (part.reduced(stage.frames, stage.size) for part in (sets.training, sets.validation))
-        return train, validation
+        training, validation = (part.reduced(stage.frames, stage.size) for part in (sets.training, sets.validation))
+        return training, validation
 
-    rate = preset.learning_rate if arguments.learning_rate is None else arguments.learning_rate
-    recipe = Recipe(
-        arguments.batch_size,
-        rate * arguments.batch_size / 64,
-        preset.weight_decay,
-        preset.clip_norm,
-        arguments.swap or "keep",
-        arguments.seed,
-    )
     config = {"dataset": arguments.dataset, "num_classes": num_classes, "classes": sets.classes, **_form(arguments)}
     config |= {name: getattr(arguments, name) for name in ("frames", "stride", "size", "views")} | (sets.config or {})
     return Training(
@@ -278,16 +401,32 @@ def _training(arguments: argparse.Namespace, planned: list[Stage]) -> Training:
         planned,
         data,
         arguments.folder,
-        recipe,
+        recipe(arguments),
         test=sets.test,
         prepare=sets.prepare,
         validate_every=arguments.val_every,
         test_batch=arguments.test_batch,
         accelerator=accelerator,
         workers=arguments.workers,
+        compile=arguments.compile,
         save_minutes=arguments.save_minutes,
         config=config,
+        log_every=arguments.log_every,
+        watch=watch,
+        tensorboard=arguments.tensorboard,
+        progress=not arguments.quiet,
     )
+
+
+def _blank(arguments: argparse.Namespace) -> Sets:
+    """As many black clips as the data set has, to rehearse with; one's own videos are counted."""
+    preset = PRESETS[arguments.dataset]
+    own = None if preset.classes else preset.sets(arguments)
+    training, scored = preset.clips if own is None else (len(own.training), len(own.test))
+    shape, classes = (arguments.frames, arguments.size), own.classes if own else ()
+    val_views, views = (count * crops for count, crops in (arguments.val_views, arguments.views))
+    clips = Blank(training, *shape), Blank(scored, *shape, val_views), Blank(scored, *shape, views)
+    return Sets(*clips, torch.Tensor.float, classes)
 
 
 def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:

@@ -1,44 +1,153 @@
-"""What a run needs, before it begins."""
+"""What a run needs, before it begins: multiplications and memory, counted; and hours, from a few real steps."""
 
+import copy
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from stdcf_lib.itsl.run import Training
 from stdcf_lib.itsl.stages import Stage
 from stdcf_lib.itsl.swap import AtomSwap
 from stdcf_lib.measure import cost
-from stdcf_lib.models import VideoResNet
 
 GIB = 2**30
+CPU_CLIPS = 2  # that a plan measures with on a CPU, where a batch would take minutes; BN has no statistics of one
 
 
-def plan(model: VideoResNet, planned: list[Stage], swap: str, batch_size: int) -> list[dict[str, Any]]:
-    """What each stage needs: `gmacs` of one clip's forward pass, `batch_gib` that a batch keeps for backward in float32
-    (bfloat16 keeps a little over half), and `fits`, the clips that fit into 80 GB beside weights and optimiser. Counted at
-    that batch, as a layer's rebuilt filters are kept once for all of its clips."""
-    rows = []
+class Blank:
+    """So many black clips, for steps that are only timed: uint8 (3, frames, size, size) or (views, 3, …), label 0."""
+
+    def __init__(self, count: int, frames: int, size: int, views: int = 1):
+        self.count, self.shape = count, ((views,) if views > 1 else ()) + (3, frames, size, size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(self.shape, dtype=torch.uint8), 0
+
+    def reduced(self, frames: int, size: int) -> "Blank":
+        """As a stage of ITSL shows it."""
+        return Blank(self.count, frames, size, self.shape[0] if len(self.shape) == 5 else 1)
+
+
+def plan(model: nn.Module, planned: Sequence[Stage], swap: str, batch_size: int, precision: str = "no") -> list[dict[str, Any]]:
+    """What each stage needs, counted without computing it (`measure.cost`).
+
+    Args:
+        model: as built for the grid of the first stage; left alone.
+        planned: the stages.
+        swap: see `AtomSwap`.
+        batch_size: clips that are on one device at a time in a stage whose batches are not enlarged. A layer's rebuilt filters
+            are kept once for all of them.
+        precision: "no" for float32; with "bf16" and "fp16" activations have half the size, and every weight is kept in it too.
+
+    Returns:
+        For each stage its name, `clip` (frames × size²), `frozen`, `epochs`; `batch`, clips on a device; `gmacs` of one clip's
+        forward pass; `batch_gib` that a batch keeps for backward; and `fits`, the clips that fit into 80 GB beside weights,
+        gradients and momentum.
+    """
+    model = copy.deepcopy(model)
     swaps = AtomSwap(model, planned[0], swap)
-    state = 3 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients and momentum
-    batch_size = max(2, batch_size)  # BN has no statistics of one voxel
+    rows = []
     for stage in planned:
         swaps.to(stage)
-        one, two = (
-            cost(model.train(), (count, 3, stage.frames, stage.size, stage.size)) for count in (batch_size, 2 * batch_size)
-        )
-        a_clip = (two.stored_bytes - one.stored_bytes) / batch_size
+        batch = max(2, stage.batch * batch_size)  # BN has no statistics of one voxel
+        one, two = (_kept(model, stage, count, precision) for count in (batch, 2 * batch))
+        a_clip = (two.stored_bytes - one.stored_bytes) / batch
+        state = 3 * 4 * sum(p.numel() for p in model.parameters())
         rows.append(
             {
                 "stage": stage.name,
                 "clip": f"{stage.frames}×{stage.size}²",
                 "frozen": stage.frozen or "nothing",
                 "epochs": stage.epochs,
-                "gmacs": one.macs / batch_size / 1e9,
+                "batch": stage.batch * batch_size,
+                "gmacs": one.macs / batch / 1e9,
                 "batch_gib": one.stored_bytes / GIB,
-                "fits": int((80e9 - state - (one.stored_bytes - batch_size * a_clip)) // a_clip),
+                "fits": int((80e9 - state - (one.stored_bytes - batch * a_clip)) // a_clip),
             }
         )
     return rows
 
 
+def _kept(model: nn.Module, stage: Stage, clips: int, precision: str) -> Any:
+    shape = clips, 3, stage.frames, stage.size, stage.size
+    if precision == "no":
+        return cost(model.train(), shape)
+    half = copy.deepcopy(model).train().bfloat16()
+    found = cost(half, shape)  # autocast keeps the weights' halves as well, which are the model's own here
+    return found._replace(stored_bytes=found.stored_bytes + 2 * found.parameters)
+
+
+def full_size_epochs(model: nn.Module, planned: Sequence[Stage], swap: str) -> float:
+    """How many epochs of full-size training of the network as built cost as many multiplications as its stages do."""
+    rows = plan(model, [*planned, Stage("as built", planned[-1].frames, planned[-1].size)], swap, 2)
+    built = plan(model, [Stage("as built", planned[-1].frames, planned[-1].size)], "keep", 2)[0]["gmacs"]
+    return sum(row["epochs"] * row["gmacs"] for row in rows[:-1]) / built
+
+
+def hours(training: Training, measure: Callable[[int], dict[str, float]] | None = None) -> list[dict[str, Any]]:
+    """How long a run takes.
+
+    Args:
+        training: the run.
+        measure: number of a stage → what `Training.rehearse` returns; by default that, of a few real steps on the device at
+            hand, with `CPU_CLIPS` at a time on a CPU.
+
+    Returns:
+        For each stage its name, `training_hours`, `validation_hours` (those at full size included) and `memory_gib`, the peak
+        of the steps; and last the test, if there is one. Loading is not measured.
+    """
+    on_gpu = training.accelerator.device.type == "cuda"
+    found: dict[tuple[Any, ...], dict[str, float]] = {}
+
+    def rehearsed(number: int) -> dict[str, float]:
+        return training.rehearse(number, None if on_gpu else CPU_CLIPS, steps=3 if on_gpu else 1)
+
+    def measured(number: int) -> dict[str, float]:
+        stage = training.stages[number]
+        key = stage.frames, stage.size, stage.frozen, stage.batch
+        if key not in found:
+            found[key] = (measure or rehearsed)(number)
+        return found[key]
+
+    def scoring(clips: Any, view_seconds: float) -> float:
+        return training.views(clips) * view_seconds / training.accelerator.num_processes / 3600
+
+    last = len(training.stages) - 1
+    full = measured(last)["view_seconds"]
+    rows = []
+    for number, stage in enumerate(training.stages):
+        clips, validation = training.sets[number]
+        looks = math.ceil(training.epochs(number) / training.validate_every)
+        validated = looks * scoring(validation, measured(number)["view_seconds"])
+        if (stage.frames, stage.size) != (training.full.frames, training.full.size):
+            validated += scoring(training.full_sets[1], full)
+        trained = training.steps(stage, clips) * measured(number)["seconds"] / 3600
+        rows.append({"stage": stage.name, "training_hours": trained, "validation_hours": validated,
+                     "memory_gib": measured(number)["memory_gib"]})  # fmt: skip
+    if training.test is not None:
+        rows.append({"stage": "test", "training_hours": 0.0, "validation_hours": scoring(training.test, full),
+                     "memory_gib": 0.0})  # fmt: skip
+    return rows
+
+
 def print_plan(rows: list[dict[str, Any]]) -> None:
-    print("stage   clip      frozen    epochs  GMAC/clip  GiB kept/batch  clips in 80 GB")
+    """Print what `plan` found."""
+    print("stage   clip      frozen    epochs  batch  GMAC/clip  GiB kept/batch  clips in 80 GB")
     for row in rows:
-        print("{stage:8}{clip:10}{frozen:10}{epochs:6g}{gmacs:11.3f}{batch_gib:16.1f}{fits:16}".format(**row))
+        print("{stage:8}{clip:10}{frozen:10}{epochs:6.4g}{batch:7}{gmacs:11.3f}{batch_gib:16.1f}{fits:16}".format(**row))
+
+
+def print_hours(rows: list[dict[str, Any]], device: str, processes: int) -> None:
+    """Print what `hours` found."""
+    print(f"\nmeasured by a few steps on {device}, {processes} at work; loading must keep up (--benchmark-loader):")
+    print("stage   training, hours  evaluation, hours  peak, GiB")
+    for row in rows:
+        print("{stage:8}{training_hours:15.2f}{validation_hours:19.2f}{memory_gib:11.1f}".format(**row))
+    training, evaluation = (sum(row[name] for row in rows) for name in ("training_hours", "validation_hours"))
+    print(f"{'all':8}{training:15.2f}{evaluation:19.2f}   together {training + evaluation:.2f} hours")

@@ -13,21 +13,24 @@ import torch
 
 from stdcf_lib.data.folder import video_folder
 from stdcf_lib.data.lists import class_names
-from stdcf_lib.data.noise import Noise
+from stdcf_lib.data.noise import CLIPS, Noise
 
 if TYPE_CHECKING:
     from stdcf_lib.data.footage import Footage
+    from stdcf_lib.itsl.plan import Blank
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch.
+    """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch. `SOURCES` says
+    where its numbers come from.
 
-    `classes` is how many there are, 0 where the videos say it. `sets` makes the sets of clips. What reads videos is
-    imported there, so that a plan needs none of it.
+    `classes` is how many there are, 0 where the videos say it. `clips` are those of the training and the validation set, which
+    a plan counts with; `sets` makes the sets. What reads videos is imported there, so that a plan needs none of it.
     """
 
     classes: int
+    clips: tuple[int, int]
     iterations: int
     learning_rate: float
     weight_decay: float
@@ -45,9 +48,9 @@ class Sets(NamedTuple):
     as it says what else is seen, a run must not go on.
     """
 
-    training: "Footage | Noise"
-    validation: "Footage | Noise"
-    test: "Footage | Noise"
+    training: "Footage | Noise | Blank"
+    validation: "Footage | Noise | Blank"
+    test: "Footage | Noise | Blank"
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
     classes: Sequence[str] = ()
     config: dict[str, Any] | None = None
@@ -122,12 +125,26 @@ def _first(root: Path, *names: str) -> Path:
     raise FileNotFoundError(f"{root} has none of {', '.join(names)}; name the folder that holds it with --data")
 
 
-# [ours] Epochs: the paper does not say. Iterations are the paper's, rates and decays the field's; a folder has Kinetics's.
 PRESETS = {
-    "kinetics400": Preset(400, 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
-    "something-v1": Preset(174, 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
-    "folder": Preset(0, 3, 0.1, 1e-4, None, 12, 36, (10, 3), _folder),
-    "noise": Preset(4, 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
+    "kinetics400": Preset(400, (240_000, 20_000), 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
+    "something-v1": Preset(174, (86_017, 11_522), 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
+    "folder": Preset(0, (0, 0), 3, 0.1, 1e-4, None, 12, 36, (10, 3), _folder),
+    "noise": Preset(4, (CLIPS["train"], CLIPS["test"]), 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
 }
+SWAP = "resample"
+SOURCES = {
+    "iterations": "ours",
+    "reduction": "ours: the paper only says that both stages are reduced",
+    "epochs": "ours, the paper does not say",
+    "final_epochs": "ours, the paper does not say",
+    "swap": "ours: better than keep in notebook 06, and dearer; keep is the paper's Table C, 3×3×3 everywhere",
+    "enlarge": "ours: stages fill what full size does",
+    "learning_rate": "usual for this data set, the paper does not say",
+    "weight_decay": "usual for this data set, the paper does not say",
+    "clip_norm": "usual for this data set, the paper does not say",
+}
+"""Where the numbers of a recipe come from."""
+PAPERS = {(name, "iterations"): "the paper, appendix D" for name in ("kinetics400", "something-v1")}
+"""Those that the paper has, by preset and number."""
 STRIDED = ("kinetics400", "folder")
 """Data sets of video files, of which clips show every `--stride`-th frame."""

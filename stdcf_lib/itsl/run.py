@@ -6,8 +6,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,19 +17,19 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from stdcf_lib.checks import number, whole, wholes
+from stdcf_lib.checks import number, whole
 from stdcf_lib.itsl.log import Log
+from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.shared_bn import shared_bn
 from stdcf_lib.itsl.stages import Stage, view
 from stdcf_lib.itsl.swap import AtomSwap
 from stdcf_lib.measure import Cost, cost
 from stdcf_lib.runs import Run
-from stdcf_lib.train import Optimization, shuffled, train
+from stdcf_lib.train import shuffled, train
 
 
 class Clips(Protocol):
@@ -40,8 +40,8 @@ class Clips(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
 
 
-WARM_UP = 0.05  # of a stage's steps [ours]
 BN_STEPS = 20  # whose clips estimate the statistics of BN at another size [ours]
+NOWHERE = Path(os.devnull, "nowhere")  # the folder of a run that is only rehearsed
 TEST_BYTES = 2**28  # of the clips that are scored together, with all their views, as they are loaded [ours]
 
 
@@ -49,78 +49,6 @@ def top(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Whether the label of each clip is the best, or among the best five: logits (n, classes), labels (n,) → (n,) each."""
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     return {"top1": best[:, 0], "top5": best.any(1)}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How every stage is trained: SGD with momentum 0.9 or Adam, a short warm-up, then a cosine. [ours]
-
-    Args:
-        batch_size: clips a step, over all processes and accumulated batches. An epoch leaves out what fills no batch.
-        learning_rate: the highest.
-        weight_decay: of coefficients and ordinary weights; atoms, BN and biases have none.
-        clip_norm: gradients of a larger norm are scaled down to it.
-        swap: what becomes of the atoms at another size, see `AtomSwap`.
-        seed: of the order of the clips, and of all that is random in them and in the network.
-        adam: Adam, with decoupled decay, in place of SGD. A small network with a short time to learn prefers it.
-        grid: the frames and the size of the clips that the atoms, as built, are meant for; by default the first stage's.
-        average: how much a step keeps of an average of the weights, such as 0.999, which is then what is scored, what the next
-            stage begins with and what is kept in the end; None for the weights themselves.
-
-    Raises:
-        ValueError: a number out of range.
-    """
-
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    weight_decay: float = 1e-4
-    clip_norm: float | None = None
-    swap: str = "keep"
-    seed: int = 0
-    adam: bool = False
-    grid: tuple[int, int] | None = None
-    average: float | None = None
-
-    def __post_init__(self) -> None:
-        whole("batch_size", self.batch_size)
-        number("learning_rate", self.learning_rate, above=0)
-        number("weight_decay", self.weight_decay, least=0)
-        if self.clip_norm is not None:
-            number("clip_norm", self.clip_norm, above=0)
-        if self.grid is not None:
-            wholes("grid", self.grid, 2)
-        if self.average is not None:
-            number("average", self.average, least=0, below=1)
-        whole("seed", self.seed, least=0)
-
-    def anchor(self, stages: list[Stage]) -> Stage:
-        """The stage whose grid the atoms, as built, are meant for."""
-        return Stage("grid", *self.grid) if self.grid else stages[0]
-
-    def rate(self, stage: Stage) -> float:
-        """The highest learning rate of a stage: in proportion to its batch, Adam's to the root of it."""
-        return self.learning_rate * (math.sqrt(stage.batch) if self.adam else stage.batch)
-
-    def optimization(self, model: nn.Module, stage: Stage, steps: int) -> Optimization:
-        """A fresh optimiser, over all that is not frozen, and its schedule for so many steps."""
-        decayed, free = [], []
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                atoms = name.rpartition(".")[2] in ("psi", "phi")
-                (free if atoms or parameter.dim() < 2 else decayed).append(parameter)
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        fused = all(parameter.is_cuda for parameter in decayed + free)
-        if self.adam:
-            optimizer = torch.optim.AdamW(groups, lr=self.rate(stage), fused=fused)
-        else:
-            optimizer = torch.optim.SGD(groups, lr=self.rate(stage), momentum=0.9, fused=fused)
-        warm = max(1, round(WARM_UP * steps))
-
-        def share(step: int) -> float:
-            after = (step - warm) / max(1, steps - warm)
-            return (step + 1) / (warm + 1) if step < warm else 0.5 + 0.5 * math.cos(math.pi * after)
-
-        return Optimization(optimizer, LambdaLR(optimizer, share), self.clip_norm, self.average)
 
 
 def run(
@@ -176,7 +104,7 @@ def seeing_all_processes(**options: Any) -> Accelerator:
 
 
 class Training:
-    """A run that has been checked and has not begun; arguments as for `run`, and
+    """A run that has been checked and has not begun; arguments as for `run` (`folder` may be None, to rehearse alone), and
 
     Args:
         test: a set of clips of full size to score once, when all stages are over.
@@ -208,7 +136,7 @@ class Training:
         model: nn.Module,
         stages: list[Stage],
         data: Callable[[Stage], tuple[Clips, Clips]],
-        folder: Path | str,
+        folder: Path | str | None,
         recipe: Recipe | None = None,
         *,
         test: Clips | None = None,
@@ -257,7 +185,7 @@ class Training:
         planned = {"stages": [asdict(stage) for stage in stages], **asdict(self.recipe)}
         planned |= {"precision": self.accelerator.mixed_precision, "network": str(model).splitlines()}
         self.config = {**(config or {}), **planned}
-        self.whole = Run(folder, dtype)
+        self.whole = Run(NOWHERE if folder is None else folder, dtype)
         self.whole.check(self.config)
         self.log = Log(self.whole, watch, tensorboard, print_lines=progress) if self.accelerator.is_main_process else None
         self.total = sum(self._work(number) for number in range(len(stages))) + self._scoring(test, self.full_cost)
@@ -265,24 +193,18 @@ class Training:
 
     def run(self) -> list[dict[str, Any]]:
         """See the function `run`."""
-        main, several = self.accelerator.is_main_process, self.accelerator.num_processes > 1
+        main = self.accelerator.is_main_process
         hidden = not (self.progress and main)
         self.began = time.monotonic()
         with (
             self.whole.held() if main else nullcontext(),
-            shared_bn(self.model) if several else nullcontext(),
+            self._kept_fast(),
             tqdm(total=self.total, unit="MAC", unit_scale=True, disable=hidden, smoothing=0.05) as self.bar,
-            torch.backends.cudnn.flags(benchmark=True),  # shapes change from stage to stage alone
         ):
             if main:
                 self.whole.start(self.config)
             self.accelerator.wait_for_everyone()
-            self.model.to(self.accelerator.device)
-            for weight in self.model.parameters():
-                if weight.dim() == 5:  # in the order in memory that convolutions like, as are the clips
-                    weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-            if self.compile:
-                self.model.compile()
+            self._place_network()
             if self.whole.finished:
                 rows = self.whole.metrics
                 for stage in self.stages:
@@ -321,15 +243,15 @@ class Training:
                 at_full = {name: value for name, value in metrics[-1].items() if not _of_training(name)}
             else:
                 at_full = self._scored_at_full_size(stage, *self.full_sets)
-            counted, steps = self.costs[number], self._steps(stage, training)
+            counted, steps = self.costs[number], self.steps(stage, training)
             for row in metrics:
-                row["clips_per_second"] = round(self._batch(stage) * (len(training) // self._batch(stage)) / row["seconds"], 3)
+                row["clips_per_second"] = round(self.batch(stage) * (len(training) // self.batch(stage)) / row["seconds"], 3)
             metrics[-1] |= {f"full_{name}": value for name, value in at_full.items()}
             metrics[-1] |= {
                 "steps": steps,
                 "processes": self.accelerator.num_processes,
                 "accumulation": self.accelerator.gradient_accumulation_steps,
-                "macs": counted.macs // self._share(stage) * steps * self._batch(stage),
+                "macs": counted.macs // self._share(stage) * steps * self.batch(stage),
                 "stored_bytes": counted.stored_bytes,
             }
             self.accelerator.wait_for_everyone()
@@ -343,7 +265,7 @@ class Training:
         model, swaps = copy.deepcopy((self.model, self.swaps))
         costs, channels = [], 0
         for stage, (training, validation) in zip(self.stages, self.sets, strict=True):
-            self._steps(stage, training)
+            self.steps(stage, training)
             if not len(validation):
                 raise ValueError(f"stage {stage.name!r} has no validation clips")
             swaps.to(stage)
@@ -369,18 +291,24 @@ class Training:
     def _work(self, number: int) -> int:
         """Multiplications of a stage, backward passes, validations and scores at full size included."""
         stage, (training, validation) = self.stages[number], self.sets[number]
-        a_clip, steps = self.costs[number].macs // self._share(stage), self._steps(stage, training)
-        epochs = math.ceil(steps / (len(training) // self._batch(stage)))
-        work = 3 * a_clip * steps * self._batch(stage)
-        work += math.ceil(epochs / self.validate_every) * self._scoring(validation, a_clip)
+        a_clip, steps = self.costs[number].macs // self._share(stage), self.steps(stage, training)
+        work = 3 * a_clip * steps * self.batch(stage)
+        work += math.ceil(self.epochs(number) / self.validate_every) * self._scoring(validation, a_clip)
         return work if self._is_full(stage) else work + self._scoring(self.full_sets[1], self.full_cost)
 
     def _scoring(self, clips: Clips | None, a_clip: int) -> int:
         """Multiplications of scoring a set."""
-        if clips is None:
-            return 0
+        return 0 if clips is None else self.views(clips) * a_clip
+
+    def views(self, clips: Clips) -> int:
+        """How many views are scored for a set."""
         first = self._first(clips)
-        return len(clips) * (len(first) if first.dim() == 5 else 1) * a_clip
+        return len(clips) * (len(first) if first.dim() == 5 else 1)
+
+    def epochs(self, number: int) -> int:
+        """That a stage begins."""
+        stage, (training, _) = self.stages[number], self.sets[number]
+        return math.ceil(self.steps(stage, training) / (len(training) // self.batch(stage)))
 
     def _did(self, work: int) -> None:
         self.done += work
@@ -395,24 +323,25 @@ class Training:
 
     def _log(self, line: dict[str, Any], number: int) -> None:
         stage, (training, _) = self.stages[number], self.sets[number]
-        before = sum(self._steps(self.stages[i], self.sets[i][0]) for i in range(number))
-        clips = self._batch(stage) * (len(training) // self._batch(stage) if "train_loss" in line else 1)
+        before = sum(self.steps(self.stages[i], self.sets[i][0]) for i in range(number))
+        clips = self.batch(stage) * (len(training) // self.batch(stage) if "train_loss" in line else 1)
         line = {"stage": stage.name} | line | {"step": before + line["step"]}
         if line["seconds"]:
             line["clips_per_second"] = round(clips / line["seconds"], 4)
         left = max(0, self.total - self.skipped - self.done) * (time.monotonic() - self.began) / max(1, self.done)
         cast(Log, self.log)(line, left)
 
-    def _batch(self, stage: Stage) -> int:
+    def batch(self, stage: Stage) -> int:
         """Clips a step."""
         return stage.batch * self.recipe.batch_size
 
     def _share(self, stage: Stage) -> int:
         """Clips that one process has on its device at a time."""
-        return self._batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
+        return self.batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
 
-    def _steps(self, stage: Stage, training: Clips) -> int:
-        batch = self._batch(stage)
+    def steps(self, stage: Stage, training: Clips) -> int:
+        """Of the optimiser, that a stage makes with so many clips."""
+        batch = self.batch(stage)
         steps = round(stage.epochs * (len(training) // batch))
         if steps < 1:
             raise ValueError(
@@ -425,18 +354,12 @@ class Training:
 
     def _train(self, number: int, part: Run) -> None:
         stage, (training, validation) = self.stages[number], self.sets[number]
-        steps, feed, batch = self._steps(stage, training), self._feed(training), self._batch(stage)
+        steps, feed, batch = self.steps(stage, training), self._feed(training), self.batch(stage)
         an_epoch = len(training) // batch
-        optimization = self.recipe.optimization(self.model, stage, steps)
-        wrapped, optimizer = self.accelerator.prepare(self.model, optimization.optimizer)
+        epochs, before = self.epochs(number), None
 
         def batches(epoch: int, first: int = 0) -> Iterator[Any]:
             return self._batches(feed, stage, (number + 1, epoch), range(first, min(an_epoch, steps - epoch * an_epoch)))
-
-        def loss(model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            clips, labels = batch
-            logits, labels = model(self._placed(clips, stage)).float(), labels.to(self.accelerator.device, non_blocking=True)
-            return F.cross_entropy(logits, labels), {"top1": (logits.argmax(1) == labels).float().mean()}
 
         def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
             return {} if epoch % self.validate_every and epoch < epochs else self._evaluate(model, stage, validation)
@@ -450,18 +373,81 @@ class Training:
                 self._did(work * (seen - before))
             before = seen
 
-        epochs, before = math.ceil(steps / an_epoch), None
-        if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
         self.bar.set_description(stage.name)
         logs = self.log_every is not None and self.accelerator.is_main_process
-        train(
-            wrapped, batches, loss, replace(optimization, optimizer=optimizer), epochs, evaluate=evaluate, run=part,
-            save_minutes=self.save_minutes, accelerator=self.accelerator, progress=stepped,
+        self._fit(
+            stage, steps, batches, epochs, evaluate=evaluate, run=part, save_minutes=self.save_minutes, progress=stepped,
             log=(lambda line: self._log(line, number)) if logs else None, log_every=self.log_every or 1,
         )  # fmt: skip
+
+    def _fit(self, stage: Stage, steps: int, batches: Callable[..., Any], epochs: int, **options: Any) -> None:
+        """`train` the network as it is, by the recipe for so many steps."""
+        optimization = self.recipe.optimization(self.model, stage, steps)
+        wrapped, optimizer = self.accelerator.prepare(self.model, optimization.optimizer)
+        optimization = replace(optimization, optimizer=optimizer)
+
+        def loss(model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            clips, labels = batch
+            logits, labels = model(self._placed(clips, stage)).float(), labels.to(self.accelerator.device, non_blocking=True)
+            return F.cross_entropy(logits, labels), {"top1": (logits.argmax(1) == labels).float().mean()}
+
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        train(wrapped, batches, loss, optimization, epochs, accelerator=self.accelerator, **options)
         self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage to wrap anew
         self.accelerator.free_memory()
+
+    def rehearse(self, number: int, clips: int | None = None, steps: int = 3) -> dict[str, float]:
+        """Take a few real steps of a stage on a copy of the network, with its first clip over and over; nothing is kept.
+
+        Args:
+            number: of the stage, from 0.
+            clips: that each process has on its device at a time; by default as many as in the run.
+            steps: that are timed, after one that is not.
+
+        Returns:
+            `seconds` a step, with accumulation, or what such a step takes in proportion where `clips` is smaller;
+            `view_seconds` that it takes to score a view; and `memory_gib`, the peak, see `train.memory_bytes`.
+        """
+        stage, (training, _) = self.stages[number], self.sets[number]
+        clips = min(self._share(stage), whole("clips", clips or self._share(stage)))
+        first, lines, own, scoring = self._first(training), [], (self.model, self.swaps), 0.0
+        batch = first[None].expand(clips, *first.shape).contiguous(), torch.zeros(clips, dtype=torch.long)
+        accumulated = self.accelerator.gradient_accumulation_steps
+        try:
+            self.model, self.swaps = copy.deepcopy(own)
+            self._place_network()
+            self.swaps.to(stage)
+            with self._kept_fast():
+                passes = (1 + steps) * accumulated
+                self._fit(stage, 1 + steps, lambda epoch: [batch] * passes, 1, log=lines.append, log_every=1, progress=False)
+                self.model.eval()
+                with torch.no_grad(), self.accelerator.autocast():
+                    for _ in range(2):  # the second is timed
+                        start = time.perf_counter()
+                        float(self.model(self._placed(batch[0], stage)).float().sum())
+                        scoring = time.perf_counter() - start
+        finally:
+            self.model, self.swaps = own
+        step = sorted(line["seconds"] - line["data_seconds"] for line in lines[1:-1])[(steps - 1) // 2]
+        memory = max(line["memory_gib"] for line in lines)
+        return {"seconds": step * self._share(stage) / clips, "view_seconds": scoring / clips, "memory_gib": memory}
+
+    def _place_network(self) -> None:
+        """On the device, its filters in the order in memory that convolutions like, as are the clips."""
+        self.model.to(self.accelerator.device)
+        for weight in self.model.parameters():
+            if weight.dim() == 5:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+        if self.compile:
+            self.model.compile()
+
+    @contextmanager
+    def _kept_fast(self) -> Iterator[None]:
+        """With cuDNN looking for the fastest ways, as shapes change from stage to stage alone; and BN over all processes."""
+        several, on_gpu = self.accelerator.num_processes > 1, self.accelerator.device.type == "cuda"
+        with torch.backends.cudnn.flags(benchmark=True), shared_bn(self.model, on_gpu) if several else nullcontext():
+            yield
 
     def _feed(self, training: Clips) -> DataLoader:
         """Loads the batches that its `batch_sampler` is given for each epoch, by workers that stay."""

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def shared_bn(model: nn.Module) -> Iterator[None]:
+def shared_bn(model: nn.Module, on_gpu: bool) -> Iterator[None]:
     """Within a `with` block, the `nn.BatchNorm3d` of a network have the mean and variance of all processes' clips together.
 
-    On a GPU by PyTorch's own `nn.SyncBatchNorm`, which there is not for a CPU. Every process must have as many clips, and
-    call the layers as often.
+    If it is to be on a GPU, by PyTorch's own `nn.SyncBatchNorm`, which there is not for a CPU. Every process must have as many
+    clips, and call the layers as often.
     """
     layers: list[Any] = [layer for layer in model.modules() if type(layer) is nn.BatchNorm3d]
     for layer in layers:  # the layer itself and what it holds must stay: the optimiser and the checkpoint know them
-        if layer.running_mean is not None and layer.running_mean.is_cuda:
+        if on_gpu:
             layer.__class__ = nn.SyncBatchNorm
             layer.process_group = None
         else:

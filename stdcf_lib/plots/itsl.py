@@ -500,3 +500,17 @@ def training(folder: Path | str) -> Drawing:
     if not lines:
         panels[0].text(0.5, 0.5, "no line is logged yet", ha="center", transform=panels[0].transAxes)
     return Drawing(figure, arrays)
+
+
+@styled
+def scaling(times: dict[str, Sequence[float]], gpus: Sequence[int]) -> Drawing:
+    """Draw what each part of a step takes with so many GPUs: `times` in seconds, by the part's name."""
+    figure, axes = new_figure(width=6.4, height=3.4)
+    looks = zip(times, (NEUTRAL, PSI, shade(PSI, -0.4), PHI, ALPHA), "oD^sv", ("-", "--", "-.", ":", "-"), strict=True)
+    for name, color, marker, line in looks:
+        axes.plot(gpus, [1e3 * seconds for seconds in times[name]], color=color, marker=marker, linestyle=line, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="milliseconds a step")
+    axes.set_xticks(gpus, [str(count) for count in gpus])
+    axes.minorticks_off()
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return Drawing(figure, {name: np.array(seconds) for name, seconds in times.items()} | {"gpus": np.array(gpus)})

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.experiments import reconstruction
+from stdcf_lib.experiments.compare import difference
 from stdcf_lib.experiments.reconstruction import (
     FAMILIES,
     SEEDS,
@@ -19,6 +20,7 @@ from stdcf_lib.experiments.reconstruction import (
     SWEEP_EPOCHS,
     kept,
     trained,
+    tuned_errors,
 )
 from stdcf_lib.plots.style import (
     BLACK,
@@ -102,6 +104,68 @@ def starts(seeds: Sequence[int] = reconstruction.ABLATION_SEEDS, epochs: int = r
     axes.set(xlabel=MSE, xlim=(0, most))
     axes.set_title(f"After {epochs} epochs one start is ruinous, the others are close")
     return Drawing(figure, errors)
+
+
+@styled
+def care() -> Drawing:
+    """Draw what each start at each rate ended with, on validation clips: a line a start, a marker for the mean of the seeds; and
+    what the best starts ended with in runs of full length, which the rate was chosen by."""
+    rates = reconstruction.CARE_RATES
+    figure, panels = new_figure(1, 3, width=8.4, height=3.4, sharey=True)
+    arrays: dict[str, np.ndarray] = {"rates": np.array(rates)}
+    for axes, (family, all_starts) in zip(panels, reconstruction.CARE_STARTS.items(), strict=True):
+        for start, marker, line in zip(all_starts, "osv", ("-", "--", ":"), strict=True):
+            means = [np.mean(reconstruction.care_scores(family, start, rate)) for rate in rates]
+            axes.plot(rates, means, marker=marker, linestyle=line, color=COLORS[family], label=CARE_TITLES[start])
+            arrays[f"{family}, {start}"] = np.array(means)
+        long = {
+            rate: kept(f"care50-{family}-{rate:g}", reconstruction.LONG_CARE_SEED).metrics[-1]["test_mse"]
+            for rate in reconstruction.LONG_CARE[family]
+        }
+        axes.plot(list(long), list(long.values()), "*", color=BLACK, markersize=10, label="50 epochs, best start")
+        axes.axvline(reconstruction.CHOSEN[family][1], color=BLACK, linewidth=1, alpha=0.4, zorder=0)
+        arrays[f"{family}, 50 epochs"] = np.array(list(long.values()))
+        axes.set(xscale="log", yscale="log", xlabel="learning rate", title=FAMILIES[family].title)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+    panels[0].set_ylabel("validation MSE (gray²)")
+    panels[0].set_yticks([0.015, 0.02, 0.03, 0.05], ["0.015", "0.02", "0.03", "0.05"])
+    return Drawing(figure, arrays)
+
+
+CARE_TITLES = {
+    "bessel": "Fourier–Bessel",
+    "dct": "cosine",
+    "random": "random",
+    "composed": "composed filter",
+    "each": "each factor",
+    "kaiming": "Kaiming",
+    "gain1": "gain 1",
+    "torch": "torch's own",
+}
+"""The starts of `care`, in words."""
+
+
+@styled
+def answer(seeds: Sequence[int] = reconstruction.TUNED_SEEDS) -> Drawing:
+    """Draw the test error of each contestant at its own start and rate, and how far the others are from STDCF."""
+    errors = {family: np.array(tuned_errors(family, seeds=seeds)) for family in reconstruction.CHOSEN}
+    figure, (left, right) = new_figure(1, 2, width=8.4, height=3.0, width_ratios=[1.5, 1])
+    _dots(left, errors, {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in errors})
+    left.set(xlabel=MSE, xlim=(None, None), title=f"{len(seeds)} seeds each, a bar for the mean")
+    arrays = dict(errors)
+    right.axvspan(-5, 5, color=BLACK, alpha=0.08, linewidth=0)
+    right.axvline(0, color=BLACK, linewidth=1)
+    for row, name in enumerate(errors):
+        if name != "stdcf":
+            found = difference(errors[name].tolist(), errors["stdcf"].tolist())
+            mean, low, high = (100 * part / errors["stdcf"].mean() for part in found)
+            right.plot([low, high], [row, row], color=COLORS[name], linewidth=3, linestyle="-")
+            right.plot(mean, row, MARKERS[name], color=COLORS[name], markersize=8)
+            arrays[f"{name} − stdcf, %"] = np.array([mean, low, high])
+    right.set(yticks=[], ylim=left.get_ylim(), xlabel="error above STDCF's (%)", title="Difference, 95% interval")
+    return Drawing(figure, arrays)
 
 
 @styled

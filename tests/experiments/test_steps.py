@@ -1,11 +1,13 @@
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from stdcf_lib.experiments import steps
-from stdcf_lib.itsl import Stage
+from stdcf_lib.itsl import Stage, command
+from stdcf_lib.itsl.plan import plan
 from stdcf_lib.models import VideoResNet
 
 
@@ -22,25 +24,40 @@ def test_a_step_is_timed(kind):
     assert found["peak_gib"] > 0.05
 
 
-def test_the_largest_batch_is_searched_for(monkeypatch):
+def test_the_largest_batch_is_searched_for_downwards(monkeypatch):
     tried = []
 
-    def alone(kind, stage, batch):
+    def measure(kind, stage, batch):
         tried.append(batch)
-        if batch > 45:
+        if batch > 0.9 * tried[0]:
             raise torch.OutOfMemoryError
         return {"batch": batch}
 
-    monkeypatch.setattr(steps, "alone", alone)
+    monkeypatch.setattr(steps, "measure_step", measure)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    best: Any = steps.largest_batch("full", Stage("full", 4, 16))["batch"]
-    assert 45 - 45 // 16 <= best <= 45 and tried[:7] == [1, 2, 4, 8, 16, 32, 64] and len(tried) < 12
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=8e9))
+    found = steps.largest_batch("full", Stage("full", 4, 16))
+    (counted,) = plan(steps.stdcf_r50(kind="full"), [Stage("full", 4, 16)], "keep", 64, "bf16")
+    assert tried[0] == counted["fits"] // 10 and found["batch"] == tried[-1] and len(tried) == 3
+    assert 0.5 * 8e9 < found["counted_gib"] * 2**30 < 8e9
+
+
+def test_every_form_is_right_here():
+    errors = steps.forms()
+    assert set(errors) == {"filters", "atoms"} and all(0 < error < 1e-4 for error in errors.values())
+
+
+def test_a_killed_run_is_taken_up(monkeypatch):
+    found = steps.killed_and_resumed()
+    assert 20 <= found["killed_after_lines"] < 60 and found["largest_difference"] == 0
 
 
 def test_the_record_names_its_device(tmp_path, monkeypatch):
     monkeypatch.setenv("STDCF_RUNS", str(tmp_path))
-    monkeypatch.setattr(steps, "alone", lambda kind, stage, batch: steps.measure_step(kind, stage, batch, 1))
-    monkeypatch.setattr("sys.argv", ["itsl_steps", "--frames", "4", "--size", "16"])
+    monkeypatch.setattr(steps, "largest_batch", lambda kind, stage: steps.measure_step(kind, stage, 2, 1))
+    monkeypatch.setattr(steps, "killed_and_resumed", dict)
+    monkeypatch.setattr(command, "stdcf_r50", lambda classes, kind, **_: steps.stdcf_r50(kind=kind))
+    monkeypatch.setattr("sys.argv", ["steps", "--frames", "4", "--size", "16"])
     steps.main()
     (path,) = (tmp_path / "itsl_steps").iterdir()
     record = json.loads(path.read_text())
@@ -51,3 +68,6 @@ def test_the_record_names_its_device(tmp_path, monkeypatch):
         ("full", "stage-s"),
         ("rank1", "full"),
     ]
+    assert [row["title"] for row in record["schedules"]] == ["ITSL", "ITSL, batches as they are", "full size"]
+    for row in record["schedules"]:
+        assert row["clips_per_second"] > 0 and row["training_hours"] > 0 and row["stages"][-1]["stage"] == "test"

@@ -104,7 +104,7 @@ def test_scores_are_of_the_label_and_of_its_parts():
 
 def test_a_smoke_run_goes_through_every_stage(tmp_path):
     training, test = TurningDigits("train", clips=192), TurningDigits("test", clips=64)
-    plan = itsl("smoke", FULL, BUDGET, BATCH_SIZE, "keep")
+    plan = itsl("smoke", FULL, BUDGET / 4, BATCH_SIZE, "keep")
     rows = fit(plan, 3e-3, 0, tmp_path, training, test, precision="no", progress=False)
     assert list(dict.fromkeys(row["stage"] for row in rows)) == ["t-1", "s-1", "t-2", "s-2", "final"]
     for row in rows:

@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from stdcf_lib.itsl import command
-from stdcf_lib.itsl.command import PRESETS, network, parser, plan, stages
+from stdcf_lib.itsl import Stage, command
+from stdcf_lib.itsl.command import network, parser, stages
+from stdcf_lib.itsl.plan import hours, plan
+from stdcf_lib.itsl.presets import PRESETS, SOURCES
 from stdcf_lib.measure import cost
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.runs import Run
 
 SMOKE = "noise --small --frames 4 --size 32 --batch-size 8 --workers 0 --dropout 0".split()
+
+
+def parsed(line):
+    """The arguments of a line with which nothing is trained, completed."""
+    return command.parse([*line.split(), "--plan"])[0]
 
 
 def typed(*words, check=True):
@@ -29,31 +36,114 @@ def test_the_help_says_what_can_be_asked_for():
         assert word in text
 
 
-def test_the_plan_is_the_papers_and_its_numbers_are_measured():
-    arguments = parser().parse_args(["kinetics400", "--plan"])
-    planned = stages(arguments)
+def test_the_plan_is_the_papers_and_its_numbers_are_counted():
+    planned = stages(parsed("kinetics400 --swap keep"))
     assert [stage.name for stage in planned] == ["t-1", "s-1", "t-2", "s-2", "t-3", "s-3", "final"]
-    assert [stage.name for stage in stages(parser().parse_args(["something-v1"]))] == ["t-1", "s-1", "t-2", "s-2", "final"]
+    assert [stage.name for stage in stages(parsed("something-v1"))] == ["t-1", "s-1", "t-2", "s-2", "final"]
     rows = plan(stdcf_r50(), [planned[0], planned[-1]], "keep", 64)
     batch = cost(stdcf_r50().train(), (64, 3, 8, 224, 224))
     assert rows[1]["gmacs"] == batch.macs / 64e9 and rows[1]["batch_gib"] == batch.stored_bytes / 2**30
     assert (rows[0]["clip"], rows[0]["frozen"], rows[1]["frozen"]) == ("8×112²", "spatial", "nothing")
     assert 3.5 < rows[1]["gmacs"] / rows[0]["gmacs"] < 4
+    assert (rows[0]["batch"], rows[1]["batch"]) == (256, 64) and 0.9 < rows[0]["batch_gib"] / rows[1]["batch_gib"] < 1.1
     weights, fits = 12 * batch.parameters, rows[1]["fits"]
     kept = [cost(stdcf_r50().train(), (clips, 3, 8, 224, 224)).stored_bytes + weights for clips in (fits, fits + 1)]
     assert kept[0] <= 80e9 < kept[1]
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_planned_memory_is_what_training_keeps(precision):
+    """Counted without computing, held against what autograd really keeps of a batch under autocast."""
+    arguments = parsed("noise --small --frames 8 --size 64 --dropout 0")
+    model, kept = network(arguments).train(), {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(torch.rand(4, 3, 8, 64, 64)).sum()
+    (row,) = plan(model, [Stage("full", 8, 64)], "keep", 4, precision)
+    pooled = 2 * 4 * 8 * 8 * 32 * 32 if precision == "bf16" else 0  # a CPU pools in float32, where a GPU does not
+    assert loss.requires_grad and row["batch_gib"] * 2**30 == pytest.approx(sum(kept.values()) - pooled, rel=0.08)
+
+
 def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["itsl", *SMOKE, "--plan"])
-    command.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["stage", "t-1", "s-1", "final"]
+    command.main([*SMOKE, "--plan"])
+    recipe, counted, measured = capsys.readouterr().out.split("\n\n")
+    assert "ours" in recipe and "appendix D" not in recipe
+    assert [line.split()[0] for line in counted.splitlines()] == ["stage", "t-1", "s-1", "final"]
+    rows = [line.split() for line in measured.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["t-1", "s-1", "final", "test", "all"] and "measured by a few steps on" in measured
 
 
-def test_the_reference_has_one_stage():
-    (only,) = stages(parser().parse_args(["something-v1", "--direct", "--final-epochs", "50"]))
-    assert (only.name, only.frames, only.size, only.frozen, only.epochs) == ("direct", 8, 224, None, 50)
+def test_planned_hours_are_those_of_a_run(tmp_path):
+    """The counts are of a run: steps, validations of every second epoch, full size after a stage, the test."""
+    arguments = parsed(
+        "noise --small --frames 4 --size 32 --batch-size 4 --workers 0 --epochs 3 --final-epochs 2 --val-every 2 --views 2 3"
+    )
+    training = command.training_of(arguments)
+    seconds = {"seconds": 36.0, "view_seconds": 3.6, "memory_gib": 1.0}
+    asked = []
+    training.rehearse = lambda number, clips=None, steps=3: asked.append(number) or seconds
+    rows = hours(training)
+    assert sorted(asked) == [0, 1, 2]
+    assert [row["stage"] for row in rows] == ["t-1", "s-1", "final", "test"]
+    assert [row["training_hours"] for row in rows] == pytest.approx([0.24, 0.24, 0.16, 0.0])  # 8 steps an epoch
+    assert [row["validation_hours"] for row in rows] == pytest.approx([0.024, 0.024, 0.008, 0.048])  # 8 clips, 6 views
+
+
+def test_a_rehearsal_takes_real_steps_and_leaves_everything_alone(tmp_path):
+    arguments = parsed("noise --small --frames 4 --size 32 --batch-size 4 --accumulation 2")
+    training = command.training_of(arguments)
+    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    found = training.rehearse(2)
+    assert found["seconds"] > found["view_seconds"] > 0 and found["memory_gib"] > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.model.state_dict().items())
+
+
+def test_the_recipe_is_printed_with_its_sources():
+    arguments = parser().parse_args("something-v1 --epochs 7 --preset kinetics400".split())
+    sources = command.completed(arguments)
+    assert (arguments.iterations, arguments.epochs, arguments.swap, arguments.learning_rate) == (3, 7, "resample", 0.1)
+    words = command.in_words(arguments, stages(arguments), sources)
+    assert "iterations     3" in words and "the paper, appendix D" in words
+    assert "\nepochs         7" in words and words.count("given") == 1
+    assert "256 clips at a rate of 0.4; 64 clips at a rate of 0.1" in words
+    assert sources.keys() == SOURCES.keys() and all(
+        text.startswith(("the paper", "ours", "usual", "given")) for text in sources.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "batches"),
+    [
+        ("kinetics400", {4, 1}),
+        ("kinetics400 --enlarge 1", {1}),
+        ("kinetics400 --enlarge 2", {2, 1}),
+        ("kinetics400 --reduction 16 --frames 16", {16, 1}),
+        ("kinetics400 --batch-size 6000", {2, 1}),  # 20 steps an epoch
+        ("noise --batch-size 8", {1}),
+    ],
+)
+def test_stages_have_batches_that_fill_what_full_size_does(line, batches):
+    assert {stage.batch for stage in stages(parsed(line))} == batches
+
+
+def test_the_reference_costs_what_the_stages_do():
+    (only,) = stages(parsed("something-v1 --direct --final-epochs 50"))
+    assert (only.name, only.frames, only.size, only.frozen, only.epochs, only.batch) == ("direct", 8, 224, None, 50, 1)
+    for kind in ("stdcf", "rank1"):
+        arguments = parsed(f"noise --small --direct --kind {kind} --frames 8 --size 64 --epochs 2 --final-epochs 3")
+        epochs = command.as_long_as_the_stages(arguments)
+        staged = parsed("noise --small --frames 8 --size 64 --epochs 2 --final-epochs 3")
+        rows = plan(network(staged), stages(staged), "resample", 2)
+        spent = sum(row["epochs"] * row["gmacs"] for row in rows)
+        (full,) = plan(network(arguments), [Stage("full", 8, 64)], "keep", 2)
+        assert epochs * full["gmacs"] == pytest.approx(spent)
 
 
 def test_recipes_are_those_of_the_field():
@@ -62,17 +152,19 @@ def test_recipes_are_those_of_the_field():
     assert (something.classes, something.learning_rate, something.weight_decay, something.clip_norm) == (174, 0.01, 5e-4, 20)
 
 
-def test_a_run_goes_through_and_is_taken_up_again(tmp_path):
-    first = typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample")
+def test_a_run_goes_through_and_is_taken_up_again(tmp_path, capsys):
+    first = typed(*SMOKE, "--log-every", "2", "--folder", tmp_path / "run")
     run = Run(tmp_path / "run")
     assert [row["stage"] for row in run.metrics] == ["t-1", "s-1", "final"] and run.config["dataset"] == "noise"
     assert run.config["learning_rate"] == pytest.approx(0.01 * 8 / 64)  # grows with the batch
-    assert f"test top-1 {run.metrics[-1]['test_top1']:.4f}" in first.stdout and "clip/s" in first.stderr
+    assert f"test top-1 {run.metrics[-1]['test_top1']:.4f}" in first.stdout and "clips/s" in first.stderr
     weights = tmp_path / "run" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
-    assert typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "resample").stdout == first.stdout
-    other = typed(*SMOKE, "--folder", tmp_path / "run", "--swap", "keep", check=False)
-    assert other.returncode == 2 and "holds another run" in other.stderr.splitlines()[-1]
+    command.main([*SMOKE, "--folder", str(tmp_path / "run")])
+    assert capsys.readouterr().out == first.stdout
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*SMOKE, "--folder", str(tmp_path / "run"), "--swap", "keep"])
+    assert "holds another run" in capsys.readouterr().err.splitlines()[-1]
     assert weights.stat().st_mtime_ns == before
 
 
@@ -133,7 +225,13 @@ MISTAKES = [
     ("noise --plan --epochs nan", "--epochs: 'nan': give a finite number above 0"),
     ("noise --plan --final-epochs -1", "--final-epochs: '-1': give a finite number of at least 0"),
     ("noise --plan --direct --final-epochs 0", "stage 'direct': epochs=0"),
-    ("noise --plan --direct --iterations 2", "--iterations is about stages, and --direct has none"),
+    ("noise --plan --direct --swap keep", "--swap is about stages, and --direct has none"),
+    ("noise --no-steps --folder {}/run", "--no-steps is about --plan"),
+    ("noise --plan --preset noise", "invalid choice: 'noise'"),
+    ("noise --plan --enlarge 0", "--enlarge: '0': give an integer of at least 1"),
+    ("noise --plan --average 1", "--average: '1': give a finite number"),
+    ("noise --plan --clip-norm 0", "--clip-norm: '0': give a finite number above 0"),
+    ("noise --plan --log-every 0", "--log-every: '0': give an integer"),
     ("noise --plan --learning-rate -1", "--learning-rate: '-1': give a finite number above 0"),
     ("noise --plan --learning-rate high", "--learning-rate: 'high': give a finite number above 0"),
     ("noise --plan --dropout 1", "--dropout: '1': give a finite number of at least 0 and below 1"),
@@ -212,7 +310,8 @@ def test_all_data_are_not_taken_for_ones_own(mistakes, monkeypatch, capsys):
 def test_a_plan_for_ones_own_videos_has_their_classes(mistakes, monkeypatch):
     seen = []
     monkeypatch.setattr(command, "plan", lambda model, *_: seen.append(model.fc.out_features) or [])
-    monkeypatch.setattr(sys, "argv", ["itsl", *"folder --plan --small --batch-size 2 --data".split(), str(mistakes / "two")])
+    words = "folder --plan --no-steps --small --batch-size 2 --data".split()
+    monkeypatch.setattr(sys, "argv", ["itsl", *words, str(mistakes / "two")])
     command.main()
     assert seen == [2] and not (mistakes / "run").exists()
 
@@ -264,12 +363,12 @@ def test_a_plan_needs_neither_torchvision_nor_a_decoder():
 import sys
 for absent in ("torchvision", "av", "PIL"):
     sys.modules[absent] = None
-sys.argv = ["itsl", "kinetics400", "--plan", "--small"]
+sys.argv = ["itsl", "kinetics400", "--plan", "--no-steps", "--small"]
 from stdcf_lib.itsl.command import main
 main()
 """
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert answer.returncode == 0 and len(answer.stdout.splitlines()) == 8, answer.stderr
+    assert answer.returncode == 0 and "final   8×224²" in answer.stdout, answer.stderr
 
 
 def test_the_network_is_the_one_asked_for():
