@@ -1,4 +1,4 @@
-"""Clips for training, cut from files that may fail: what Kinetics and Something-Something have in common."""
+"""Clips for training, cut from files that may fail: what all sets of real video have in common."""
 
 import logging
 from collections.abc import Sequence
@@ -129,10 +129,19 @@ class Footage(Dataset):
             try:
                 # Each attempt draws the same, so that a sample does not depend on whether a fault was known before.
                 with torch.random.fork_rng(devices=[]):
-                    return self._clip(path), label
+                    return self.clip(path), label
             except (VideoError, OSError) as error:
                 self._report(attempt, error)
         raise TooManyFaultyFiles(f"{SPARES} samples in a row could not be read; {self._listed()}")
+
+    def clip(self, path: Path) -> Tensor:
+        """One video as a sample shows it, in the list or not; a faulty one is raised, and not replaced.
+
+        Raises:
+            VideoError, OSError: it cannot be read; the message names it.
+        """
+        clip = self._cut_out(path).movedim(-4, -3).contiguous()
+        return clip if self._bytes else normalised(clip)
 
     def _report(self, index: int, error: Exception) -> None:
         self._faulty[index] = 1
@@ -146,10 +155,6 @@ class Footage(Dataset):
 
     def _listed(self) -> str:
         return "they are:\n" + "\n".join(self.faulty)
-
-    def _clip(self, path: Path) -> Tensor:
-        clip = self._cut_out(path).movedim(-4, -3).contiguous()
-        return clip if self._bytes else normalised(clip)
 
     def _cut_out(self, path: Path) -> Tensor:
         """uint8 (T, 3, S, S), or (V, T, 3, S, S). Only the frames that are shown are scaled, at once to the size at which they

@@ -3,20 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from stdcf_lib.checks import whole
-from stdcf_lib.data.footage import Footage
 from stdcf_lib.data.lists import NUMBER, Folders, csv_rows, path_label_list
-from stdcf_lib.data.video import decode_numbers, frame_count
+from stdcf_lib.data.video_clips import VideoClips
 
 
-class Kinetics(Footage):
-    """Clips of `frames` frames, every `stride`-th of a video, from anywhere in it; see `Footage` for what indexing gives.
-
-    Half of the training clips are mirrored. Test clips are spread evenly over the video. A video that ends before the clip
-    does holds its last frame. [ours]
+class Kinetics(VideoClips):
+    """Clips of `frames` frames, every `stride`-th of a video, half of those to train on mirrored; see `VideoClips`.
 
     Args:
         annotation: the official CSV `label,youtube_id,time_start,time_end,split` (further columns are passed over), or a
@@ -49,26 +42,11 @@ class Kinetics(Footage):
         max_faulty: float = 0.02,
         num_classes: int | None = None,
     ) -> None:
-        self.stride = whole("stride", stride)
         if Path(annotation).suffix == ".csv":
             listed = kinetics_csv(annotation, folder, classes, num_classes)
         else:
             listed = path_label_list(annotation, folder, num_classes)
-        super().__init__(listed, training, frames, size, views, True, max_faulty)
-
-    def _count(self, path: Path) -> int:
-        return frame_count(path)
-
-    def _numbers(self, count: int, view: int | None) -> list[int]:
-        room = max(0, count - self.frames * self.stride)
-        if view is None:
-            start = int(torch.randint(room + 1, ()))
-        else:
-            start = room // 2 if self.views[0] == 1 else round(room * view / (self.views[0] - 1))
-        return list(range(start, start + self.frames * self.stride, self.stride))
-
-    def _read(self, path: Path, numbers: list[int], short_side: int) -> Tensor:
-        return torch.from_numpy(decode_numbers(path, numbers, short_side, hold=True)).movedim(-1, 1)
+        super().__init__(listed, training, frames, stride, size, views, True, max_faulty)
 
 
 def kinetics_csv(

@@ -80,6 +80,19 @@ def read_text(file: str | Path) -> str:
         raise ValueError(f"line {line} of {file} is not in UTF-8: {error.reason}; save it as UTF-8") from None
 
 
+def class_names(file: str | Path) -> list[str]:
+    """The names of classes, one a line, in the order of their numbers.
+
+    Raises:
+        ValueError: for none, an empty line between others, and bytes that are no UTF-8.
+        OSError: for a file that cannot be opened.
+    """
+    names = [name.strip() for name in read_text(file).rstrip().splitlines()]
+    if not all(names) or not names:
+        raise ValueError(f"line {names.index('') + 1 if names else 1} of {file} is empty; a line is the name of a class")
+    return names
+
+
 class Folders:
     """Whether files are there, asked by the hundred thousand: each folder is listed once, at the first question about it."""
 

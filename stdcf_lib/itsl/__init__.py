@@ -3,8 +3,8 @@
 Stage-t shows all frames at a reduced size and fixes the spatial atoms; stage-s shows full frames, few of them, and fixes
 the temporal atoms. Each costs a fraction of the memory and the compute of the full clip (paper, abstract and appendix D).
 
-`stages` says what each stage shows and fixes, `swap` fits atoms to its grid, `run` trains through all of them, and
-`command` is `python -m stdcf_lib.itsl`.
+`stages` says what each stage shows and fixes, `swap` fits atoms to its grid, `run` trains through all of them, `command` is
+`python -m stdcf_lib.itsl`, and `predict` says what a finished run sees in a clip.
 """
 
 from stdcf_lib.itsl.recipe import Recipe

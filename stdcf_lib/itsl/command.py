@@ -1,7 +1,7 @@
 """ITSL on real video: the paper's run with one command, from one process to many machines.
 
 `accelerate launch -m stdcf_lib.itsl kinetics400 --data FOLDER --folder runs/k400` trains STDCF-R50 through all stages;
-`--help` lists the rest, and `--plan` says what a run would need without starting it.
+`folder --data VIDEOS` takes your own. `--help` lists the rest, and `--plan` says what a run would need without starting it.
 """
 
 import argparse
@@ -17,14 +17,15 @@ from accelerate.utils import broadcast_object_list
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
+from stdcf_lib.itsl.networks import build
 from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, plan, print_hours, print_plan
-from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, SWAP, Sets
+from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, STRIDED, SWAP, Sets
 from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
 from stdcf_lib.itsl.swap import SWAPS
-from stdcf_lib.models import VideoResNet, stdcf_r50
-from stdcf_lib.models.kinds import KINDS
+from stdcf_lib.models import VideoResNet
+from stdcf_lib.models.kinds import KINDS, of_kind
 from stdcf_lib.models.resnet import start_from_image
 from stdcf_lib.runs import FolderInUse, machine
 
@@ -66,14 +67,17 @@ def parser() -> argparse.ArgumentParser:
         "stdcf_lib.itsl",
         description="Train STDCF-R50 by iterative training of space and time (ITSL), or a peer of it directly. A run that was "
         "stopped goes on when the same command is given again.",
-        epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many.",
+        epilog="For many GPUs or machines: `accelerate launch -m stdcf_lib.itsl …`; `accelerate config` asks how many. What a "
+        "finished run sees in a clip: `python -m stdcf_lib.itsl predict --help`.",
     )
-    words.add_argument("dataset", choices=PRESETS, help="'noise' needs no videos and shows that a run works")
+    words.add_argument(
+        "dataset", choices=PRESETS, help="'folder' is your own videos; 'noise' needs no videos and shows that a run works"
+    )
     words.add_argument(
         "--data",
-        default=os.environ.get("STDCF_DATA"),
-        help="folder with kinetics400/ (train.csv, val.csv, train/, val/; also .txt lists of `path label`, and classes.txt for "
-        "the order of the classes) or something-v1/ (the official files, frames/); default $STDCF_DATA",
+        help="of 'folder': a folder for each class with its videos, or train.txt and val.txt of `path label` (and classes.txt, "
+        "the names in the order of their numbers); else the folder with kinetics400/ (train.csv, val.csv, train/, val/; also "
+        ".txt lists, and classes.txt) or something-v1/ (the official files, frames/), default $STDCF_DATA",
     )
     words.add_argument("--folder", type=Path, help="where checkpoints, metrics and weights go")
     words.add_argument(
@@ -99,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
     clips = words.add_argument_group("clips and stages")
     clips.add_argument("--frames", type=_whole(1), default=8)
-    clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8 (Kinetics)")
+    clips.add_argument("--stride", type=_whole(1), help="frames of the video from one to the next; default 8")
     clips.add_argument("--size", type=_whole(1), default=224)
     clips.add_argument(
         "--views", type=_whole(1), nargs=2, metavar=("CLIPS", "CROPS"), help="of the test at the end; default 10 3, or 1 1"
@@ -127,6 +131,16 @@ def parser() -> argparse.ArgumentParser:
         help="of the files that may fail before the run stops with a list of them; a few always may",
     )  # fmt: skip
 
+    own = words.add_argument_group("your own videos (folder)")
+    own.add_argument("--val-list", type=Path, metavar="FILE", help="the videos held out, a path relative to --data in each row")
+    own.add_argument(
+        "--val-share", type=_number(above=0, below=1), metavar="SHARE",
+        help="of each class that is held out, drawn by --seed, where there is no list; default 0.2",
+    )  # fmt: skip
+    own.add_argument(
+        "--no-flip", dest="flip", action="store_false", help="no training clip is mirrored: left and right are part of a class"
+    )
+
     training = words.add_argument_group("training")
     training.add_argument("--batch-size", type=_whole(1), default=64, help="clips a step, over all processes")
     training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
@@ -152,26 +166,26 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
-def network(arguments: argparse.Namespace) -> VideoResNet:
-    """The network that the arguments ask for, as it is before training.
+def network(arguments: argparse.Namespace, num_classes: int | None = None) -> VideoResNet:
+    """The network that the arguments ask for, as it is before training; for as many classes as the data set has by default.
 
     Raises:
         ValueError: counts of atoms that do not fit, or image weights that are none.
         OSError: image weights that cannot be opened.
     """
     torch.manual_seed(arguments.seed)
-    classes = PRESETS[arguments.dataset].classes
-    options: dict[str, Any] = {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
-    if arguments.kind == "stdcf":
-        counts = {"spatial_atoms": arguments.spatial_atoms, "temporal_atoms": arguments.temporal_atoms}
-        options |= {name: count for name, count in counts.items() if count is not None}
-    if arguments.small:
-        return VideoResNet(arguments.kind, classes, blocks=(1, 1, 1, 1), width=8, stem=(3, 7, 7), **options)
-    model = stdcf_r50(classes, arguments.kind, **options)
+    options = _form(arguments) | {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
+    model = build(num_classes=num_classes or PRESETS[arguments.dataset].classes, **options)
     if arguments.image_weights:
         energy = start_from_image(model, _image_weights(arguments.image_weights))
         print(f"started from {arguments.image_weights}: its filters keep at least {min(energy.values()):.1%} of their energy")
     return model
+
+
+def _form(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `build` is told of the network's form."""
+    atoms = {"spatial_atoms": arguments.spatial_atoms or 5, "temporal_atoms": arguments.temporal_atoms or 3}
+    return {"kind": arguments.kind, "small": arguments.small, **of_kind(arguments.kind, **atoms)}
 
 
 def _image_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -228,9 +242,10 @@ def as_long_as_the_stages(arguments: argparse.Namespace) -> float:
     """The full-size epochs that cost as many multiplications as ITSL of the same recipe with STDCF does."""
     staged = argparse.Namespace(**vars(arguments) | {"direct": False, "kind": "stdcf", "swap": None, "image_weights": None})
     completed(staged)
-    epochs = full_size_epochs(network(staged), stages(staged), staged.swap)
+    classes = PRESETS[arguments.dataset].classes or 1  # a head costs next to nothing
+    epochs = full_size_epochs(network(staged, classes), stages(staged), staged.swap)
     full = [Stage("full", arguments.frames, arguments.size)]
-    theirs, ours = (plan(network(one), full, "keep", 2)[0]["gmacs"] for one in (staged, arguments))
+    theirs, ours = (plan(network(one, classes), full, "keep", 2)[0]["gmacs"] for one in (staged, arguments))
     return epochs * theirs / ours
 
 
@@ -272,8 +287,12 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[
     command = parser()
     arguments = command.parse_args(words)
     arguments.views = PRESETS[arguments.dataset].views if arguments.views is None else tuple(arguments.views)
+    if arguments.data is None and arguments.dataset != "folder":  # which names one's own folder, and not that of all data
+        arguments.data = os.environ.get("STDCF_DATA")
     if contradiction := _contradiction(arguments):
         command.error(contradiction)
+    if arguments.dataset in STRIDED and arguments.stride is None:
+        arguments.stride = 8
     try:
         sources = completed(arguments)
         if arguments.direct and sources["final_epochs"] != "given":
@@ -289,7 +308,7 @@ def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], N
     arguments, sources = parse(words)
     try:  # everything that can be refused is refused here, before anything is written
         training = training_of(arguments, watch)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TooManyFaultyFiles) as error:
         parser().error(str(error))
     if training.accelerator.is_main_process:
         print(in_words(arguments, training.stages, sources), flush=True)
@@ -297,6 +316,10 @@ def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], N
         _plan(arguments, training)
         return
     try:
+        if (names := training.config["classes"]) and training.accelerator.is_main_process:
+            clips = f"{len(training.full_sets[0])} clips to train on, {len(training.full_sets[1])} held out"
+            print(f"{len(names)} classes, {clips}", flush=True)
+            training.whole.keep("classes.txt", "".join(f"{name}\n" for name in names).encode())
         rows = training.run()
     except (FolderInUse, FloatingPointError, TooManyFaultyFiles, OSError) as error:
         sys.exit(f"stdcf_lib.itsl: {error}")
@@ -330,11 +353,21 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return f"--{min(idle)} is about stages, and --direct has none; leave it out"
     if arguments.no_steps and not arguments.plan:
         return "--no-steps is about --plan; leave it out, or add --plan"
-    if arguments.dataset != "kinetics400" and arguments.stride is not None:
-        return "--stride is for kinetics400; something-v1 takes a frame of each of --frames segments, and noise has no videos"
+    if arguments.dataset not in STRIDED and arguments.stride is not None:
+        return (
+            f"--stride is for {' and '.join(STRIDED)}; something-v1 takes a frame of each of --frames segments, and noise has "
+            "no videos"
+        )
+    own = {"--val-list": arguments.val_list, "--val-share": arguments.val_share, "--no-flip": not arguments.flip or None}
+    if arguments.dataset != "folder" and (idle := [name for name, value in own.items() if value is not None]):
+        return f"{idle[0]} is for folder; {arguments.dataset} has its own way, leave it out"
+    if arguments.val_list is not None and arguments.val_share is not None:
+        return "--val-list names what --val-share would draw; leave out one of them"
     for name, (count, crops) in (("--views", arguments.views), ("--val-views", arguments.val_views)):
         if crops not in (1, 3):
             return f"{name} {count} {crops}: give 1 crop or 3 for each clip"
+    if arguments.dataset == "folder" and arguments.data is None:
+        return "name the folder of your videos with --data"
     if arguments.plan:
         return None
     if arguments.folder is None:
@@ -353,20 +386,18 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     """
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
-    if arguments.plan:
-        (training, scored), shape = preset.clips, (arguments.frames, arguments.size)
-        val_views, views = (count * crops for count, crops in (arguments.val_views, arguments.views))
-        sets = Sets(Blank(training, *shape), Blank(scored, *shape, val_views), Blank(scored, *shape, views), torch.Tensor.float)
-    else:
-        sets = _by_one_process(accelerator, lambda: preset.sets(arguments))
+    sets = _by_one_process(accelerator, lambda: _blank(arguments) if arguments.plan else preset.sets(arguments))
+    num_classes = preset.classes or len(sets.classes)
     planned = stages(arguments, len(sets.training))
 
     def data(stage: Stage) -> tuple[Clips, Clips]:
         training, validation = (part.reduced(stage.frames, stage.size) for part in (sets.training, sets.validation))
         return training, validation
 
+    config = {"dataset": arguments.dataset, "num_classes": num_classes, "classes": sets.classes, **_form(arguments)}
+    config |= {name: getattr(arguments, name) for name in ("frames", "stride", "size", "views")} | (sets.config or {})
     return Training(
-        network(arguments),
+        network(arguments, num_classes),
         planned,
         data,
         arguments.folder,
@@ -379,12 +410,23 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
         workers=arguments.workers,
         compile=arguments.compile,
         save_minutes=arguments.save_minutes,
-        config={"dataset": arguments.dataset, "kind": arguments.kind, "stride": arguments.stride},
+        config=config,
         log_every=arguments.log_every,
         watch=watch,
         tensorboard=arguments.tensorboard,
         progress=not arguments.quiet,
     )
+
+
+def _blank(arguments: argparse.Namespace) -> Sets:
+    """As many black clips as the data set has, to rehearse with; one's own videos are counted."""
+    preset = PRESETS[arguments.dataset]
+    own = None if preset.classes else preset.sets(arguments)
+    training, scored = preset.clips if own is None else (len(own.training), len(own.test))
+    shape, classes = (arguments.frames, arguments.size), own.classes if own else ()
+    val_views, views = (count * crops for count, crops in (arguments.val_views, arguments.views))
+    clips = Blank(training, *shape), Blank(scored, *shape, val_views), Blank(scored, *shape, views)
+    return Sets(*clips, torch.Tensor.float, classes)
 
 
 def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:

@@ -1,13 +1,18 @@
 """The data sets that the command knows, and the recipe that is usual for each."""
 
 import argparse
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from stdcf_lib.data.folder import video_folder
+from stdcf_lib.data.lists import class_names
 from stdcf_lib.data.noise import CLIPS, Noise
 
 if TYPE_CHECKING:
@@ -20,8 +25,8 @@ class Preset:
     """A data set, and the recipe that is usual for it: rates are for 64 clips a step and grow with the batch. `SOURCES` says
     where its numbers come from.
 
-    `clips` are those of the training and the validation set, which a plan counts with; `sets` makes the sets. What reads
-    videos is imported there, so that a plan needs none of it.
+    `classes` is how many there are, 0 where the videos say it. `clips` are those of the training and the validation set, which
+    a plan counts with; `sets` makes the sets. What reads videos is imported there, so that a plan needs none of it.
     """
 
     classes: int
@@ -37,12 +42,18 @@ class Preset:
 
 
 class Sets(NamedTuple):
-    """What a run sees: to train on, to validate on now and then, and to test with all views at the end."""
+    """What a run sees: to train on, to validate on now and then, and to test with all views at the end.
+
+    `classes` are the names of the classes in the order of their numbers, as far as they are known; with another `config`,
+    as it says what else is seen, a run must not go on.
+    """
 
     training: "Footage | Noise | Blank"
     validation: "Footage | Noise | Blank"
     test: "Footage | Noise | Blank"
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
+    classes: Sequence[str] = ()
+    config: dict[str, Any] | None = None
 
 
 def _of_footage(arguments: argparse.Namespace, training: "Footage", test: "Footage") -> Sets:
@@ -56,13 +67,13 @@ def _kinetics(arguments: argparse.Namespace) -> Sets:
     from stdcf_lib.data.kinetics import Kinetics
 
     root = Path(arguments.data, "kinetics400")
-    names = root / "classes.txt"
+    names = class_names(root / "classes.txt") if (root / "classes.txt").exists() else None
     options = {
         "frames": arguments.frames,
-        "stride": 8 if arguments.stride is None else arguments.stride,
+        "stride": arguments.stride,
         "size": arguments.size,
         "views": arguments.views,
-        "classes": names.read_text(encoding="utf-8").splitlines() if names.exists() else None,
+        "classes": names,
         "max_faulty": arguments.max_faulty,
         "num_classes": PRESETS["kinetics400"].classes,
     }
@@ -70,7 +81,7 @@ def _kinetics(arguments: argparse.Namespace) -> Sets:
         Kinetics(_first(root, f"{part}.csv", f"{part}.txt"), root / part, part == "train", **options)
         for part in ("train", "val")
     )
-    return _of_footage(arguments, train, test)
+    return _of_footage(arguments, train, test)._replace(classes=names or ())
 
 
 def _something(arguments: argparse.Namespace) -> Sets:
@@ -90,6 +101,17 @@ def _something(arguments: argparse.Namespace) -> Sets:
     return _of_footage(arguments, train, test)
 
 
+def _folder(arguments: argparse.Namespace) -> Sets:
+    from stdcf_lib.data.video_clips import VideoClips
+
+    found = video_folder(arguments.data, arguments.val_list, arguments.val_share, arguments.seed)
+    options = (arguments.frames, arguments.stride, arguments.size, arguments.views, arguments.flip, arguments.max_faulty)
+    sets = _of_footage(arguments, VideoClips(found.training, True, *options), VideoClips(found.held_out, False, *options))
+    rows = [[(os.path.relpath(path, arguments.data), label) for path, label in part] for part in found[1:]]
+    digest = hashlib.sha256(json.dumps([found.classes, *rows]).encode()).hexdigest()[:16]
+    return sets._replace(classes=found.classes, config={"flip": arguments.flip, "videos": f"sha256 {digest}"})
+
+
 def _noise(arguments: argparse.Namespace) -> Sets:
     shape = (arguments.frames, arguments.size, PRESETS["noise"].classes, arguments.seed)
     test = Noise("test", *shape)
@@ -106,6 +128,7 @@ def _first(root: Path, *names: str) -> Path:
 PRESETS = {
     "kinetics400": Preset(400, (240_000, 20_000), 3, 0.1, 1e-4, None, 12, 36, (10, 3), _kinetics),
     "something-v1": Preset(174, (86_017, 11_522), 2, 0.01, 5e-4, 20.0, 10, 30, (1, 1), _something),
+    "folder": Preset(0, (0, 0), 3, 0.1, 1e-4, None, 12, 36, (10, 3), _folder),
     "noise": Preset(4, (CLIPS["train"], CLIPS["test"]), 1, 0.01, 1e-4, None, 1, 1, (1, 1), _noise),
 }
 SWAP = "resample"
@@ -123,3 +146,5 @@ SOURCES = {
 """Where the numbers of a recipe come from."""
 PAPERS = {(name, "iterations"): "the paper, appendix D" for name in ("kinetics400", "something-v1")}
 """Those that the paper has, by preset and number."""
+STRIDED = ("kinetics400", "folder")
+"""Data sets of video files, of which clips show every `--stride`-th frame."""

@@ -65,7 +65,7 @@ def test_a_training_clip_is_a_run_of_strided_frames_anywhere(videos, numbers):
 
 def test_the_right_frames_are_decoded(videos, numbers, monkeypatch):
     asked = []
-    reading = "stdcf_lib.data.kinetics.decode_numbers"
+    reading = "stdcf_lib.data.video_clips.decode_numbers"
     monkeypatch.setattr(reading, lambda *a, **k: asked.append(a[1:]) or decode_numbers(*a, **k))
     data = kinetics(videos)
     for seed in range(200):
@@ -112,7 +112,7 @@ def test_stages_see_the_same_time_and_the_same_scene(videos, training):
 def test_a_stage_is_decoded_at_its_own_size(videos, monkeypatch):
     """What stage-t shows at half the size, and a test in all its views, is read once and never larger than it is shown."""
     sides = []
-    reading = "stdcf_lib.data.kinetics.decode_numbers"
+    reading = "stdcf_lib.data.video_clips.decode_numbers"
     monkeypatch.setattr(reading, lambda *a, **k: sides.append(a[2]) or decode_numbers(*a, **k))
     kinetics(videos).reduced(4, 48)[0]
     assert round(48 * 256 / 224) <= sides.pop() <= round(48 * 320 / 224) and not sides

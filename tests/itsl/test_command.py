@@ -192,6 +192,11 @@ def mistakes(tmp_path):
     (video / "val" / "a.mp4").write_bytes(b"no video")
     (gestures / "something-something-v1-train.csv").write_text("1;Doing something\n")
     (gestures / "something-something-v1-validation.csv").write_text("1;Doing something\n")
+    for name in ("one/walk", "empty/run", "empty/walk", "two/run", "two/walk"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(0 if name == "empty/run" else 3):
+            (tmp_path / name / f"{i}.mp4").write_bytes(b"no video")
+    (tmp_path / "list").write_text("run/0.mp4\nwalk/7.mp4\n")
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "text.pt").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pt")
@@ -200,6 +205,7 @@ def mistakes(tmp_path):
 
 
 NOISE = "noise --small --frames 4 --size 32 --batch-size 8 --workers 0 --folder {}/run"
+OWN = "folder --small --frames 4 --size 32 --batch-size 2 --workers 0 --folder {}/run --data {}/"
 MISTAKES = [
     ("chess --plan", "invalid choice: 'chess'"),
     ("noise", "name the run's folder with --folder"),
@@ -209,7 +215,7 @@ MISTAKES = [
     ("noise --plan --views 10 2", "--views 10 2: give 1 crop or 3"),
     ("noise --plan --views 0 1", "--views: '0': give an integer"),
     ("kinetics400 --plan --stride 0", "--stride: '0': give an integer"),
-    ("noise --plan --stride 4", "--stride is for kinetics400"),
+    ("noise --plan --stride 4", "--stride is for kinetics400 and folder"),
     ("noise --plan --frames 0", "--frames: '0': give an integer"),
     ("noise --plan --frames 6", "give a multiple of 4 frames"),
     ("noise --plan --size 33", "a multiple of 2 pixels"),
@@ -253,6 +259,20 @@ MISTAKES = [
     ("kinetics400 --data {}/nowhere --folder {}/run", "nowhere/kinetics400 has none of train.csv, train.txt"),
     ("kinetics400 --data {} --folder {}/run", "there are no samples"),
     ("something-v1 --data {} --folder {}/run", "something-something-v1-labels.csv"),
+    ("noise --plan --val-share 0.5", "--val-share is for folder"),
+    ("kinetics400 --plan --no-flip", "--no-flip is for folder"),
+    ("something-v1 --plan --val-list {}/file", "--val-list is for folder"),
+    ("folder --plan", "name the folder of your videos with --data"),
+    ("folder --data {}/two", "name the run's folder with --folder"),
+    (OWN + "two --val-share 0", "--val-share: '0': give a finite number above 0 and below 1"),
+    (OWN + "two --val-share 1", "--val-share: '1': give a finite number above 0 and below 1"),
+    (OWN + "two --val-share 0.5 --val-list {}/list", "--val-list names what --val-share would draw; leave out one"),
+    (OWN + "two --val-list {}/absent", "absent"),
+    (OWN + "two --val-list {}/list", "line 2 of {}/list names 'walk/7.mp4', which is no video"),
+    (OWN + "nowhere", "nowhere is no folder; name the one that holds your videos"),
+    (OWN + "something-v1/frames", "frames has no videos"),
+    (OWN + "one", "one has too few classes (walk); give at least two"),
+    (OWN + "empty", "the folder 'run' in {}/empty has no video"),
 ]
 
 
@@ -264,8 +284,36 @@ def test_mistakes_are_refused_in_a_line_before_anything_is_written(words, messag
     with pytest.raises(SystemExit) as stopped:
         command.main()
     error = capsys.readouterr().err
-    assert message in error.splitlines()[-1] and stopped.value.code == 2
+    assert message.replace("{}", str(mistakes)) in error.splitlines()[-1] and stopped.value.code == 2
     assert sorted(mistakes.rglob("*")) == before
+
+
+def test_videos_that_cannot_be_read_are_listed_before_anything_is_written(mistakes, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["itsl", *OWN.replace("{}", str(mistakes)).split()])
+    sys.argv[-1] += "two"
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    error = capsys.readouterr().err
+    assert "samples in a row could not be read; they are:" in error and f"{mistakes}/two/walk/" in error.splitlines()[-1]
+    assert not (mistakes / "run").exists()
+
+
+def test_all_data_are_not_taken_for_ones_own(mistakes, monkeypatch, capsys):
+    """STDCF_DATA names the folder of all data sets, which has folders with videos in them."""
+    monkeypatch.setenv("STDCF_DATA", str(mistakes / "two"))
+    monkeypatch.setattr(sys, "argv", ["itsl", "folder", "--folder", str(mistakes / "run")])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "name the folder of your videos with --data" in capsys.readouterr().err
+
+
+def test_a_plan_for_ones_own_videos_has_their_classes(mistakes, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "plan", lambda model, *_: seen.append(model.fc.out_features) or [])
+    words = "folder --plan --no-steps --small --batch-size 2 --data".split()
+    monkeypatch.setattr(sys, "argv", ["itsl", *words, str(mistakes / "two")])
+    command.main()
+    assert seen == [2] and not (mistakes / "run").exists()
 
 
 def test_a_class_beyond_the_last_is_refused_with_its_line(mistakes, monkeypatch, capsys):
