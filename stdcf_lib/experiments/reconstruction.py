@@ -161,8 +161,8 @@ LONG_CARE = {
 LONG_CARE_SEED = 100
 CHOSEN = {"stdcf": ("bessel", 3e-3), "rank1-wide": ("composed", 3e-3), "full": ("torch", 3e-3)}
 # The contestants at their own choice, which answer the question. Seeds were to be added in threes, from twelve on, until the
-# interval of each difference is narrower than ±5% of the error or time is up, whatever it includes. One seed goes on for as long
-# again; as the rate is constant, its first half is as if it had stopped there.
+# interval of each difference is narrower than ±5% of the error or time is up, whatever it includes. One seed goes on for as
+# long again; as the rate is constant, its first half is as if it had stopped there.
 TUNED = {f"tuned-{family}": _variant(family, *choice) for family, choice in CHOSEN.items()}
 TUNED_SEEDS, LONG_SEED = range(12), 0
 

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.itsl.networks import build
-from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, plan, print_hours, print_plan
+from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, loading, plan, print_hours, print_plan
 from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, STRIDED, SWAP, Sets
 from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
@@ -29,6 +29,7 @@ from stdcf_lib.models.kinds import KINDS, of_kind
 from stdcf_lib.models.resnet import start_from_image
 from stdcf_lib.runs import FolderInUse, machine
 
+BATCH_SIZE = 64
 LEAST_STEPS = 20
 """Of an epoch: batches are enlarged no further than leaves as many, unless it is asked for. [ours]"""
 
@@ -83,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--plan", action="store_true",
         help="print the stages, what they need and how long they take by a few steps on the device at hand, and train nothing",
+    )  # fmt: skip
+    words.add_argument(
+        "--benchmark-loader", action="store_true",
+        help="print how many clips a second this machine loads for each kind of stage, with --workers, and train nothing",
     )  # fmt: skip
     words.add_argument("--no-steps", action="store_true", help="with --plan: count, and take no steps")
     words.add_argument(
@@ -142,7 +147,9 @@ def parser() -> argparse.ArgumentParser:
     )
 
     training = words.add_argument_group("training")
-    training.add_argument("--batch-size", type=_whole(1), default=64, help="clips a step, over all processes")
+    training.add_argument(
+        "--batch-size", type=_whole(1), help="clips a step, over all processes; default 64, or of few videos an eighth"
+    )
     training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
     training.add_argument("--weight-decay", type=_number(least=0), help="of all but atoms, BN and biases")
     training.add_argument("--clip-norm", type=_number(above=0), help="gradients of a larger norm are scaled down to it")
@@ -215,6 +222,8 @@ def completed(arguments: argparse.Namespace) -> dict[str, str]:
         elif name != "enlarge":
             setattr(arguments, name, getattr(preset, name))
         sources.setdefault(name, PAPERS.get((arguments.preset or arguments.dataset, name), SOURCES[name]))
+    if arguments.batch_size is None and PRESETS[arguments.dataset].classes:
+        arguments.batch_size = BATCH_SIZE
     return sources
 
 
@@ -312,6 +321,10 @@ def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], N
         parser().error(str(error))
     if training.accelerator.is_main_process:
         print(in_words(arguments, training.stages, sources), flush=True)
+    if arguments.benchmark_loader:
+        for row in loading(training):
+            print("{stage:8}{clip:10}{clips_per_second:9.1f} clips/s".format(**row), flush=True)
+        return
     if arguments.plan:
         _plan(arguments, training)
         return
@@ -351,6 +364,8 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return "--image-weights is for the full network, and --small asks for another; leave out one of them"
     if arguments.direct and (idle := given & {"swap", "enlarge"}):
         return f"--{min(idle)} is about stages, and --direct has none; leave it out"
+    if arguments.benchmark_loader and arguments.plan:
+        return "--benchmark-loader loads true clips, and --plan none; leave out one of them"
     if arguments.no_steps and not arguments.plan:
         return "--no-steps is about --plan; leave it out, or add --plan"
     if arguments.dataset not in STRIDED and arguments.stride is not None:
@@ -370,7 +385,7 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return "name the folder of your videos with --data"
     if arguments.plan:
         return None
-    if arguments.folder is None:
+    if arguments.folder is None and not arguments.benchmark_loader:
         return "name the run's folder with --folder"
     if arguments.data is None and arguments.dataset != "noise":
         return "name the folder of your videos with --data, or set STDCF_DATA"
@@ -388,6 +403,9 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     sets = _by_one_process(accelerator, lambda: _blank(arguments) if arguments.plan else preset.sets(arguments))
     num_classes = preset.classes or len(sets.classes)
+    if arguments.batch_size is None:  # of one's own videos, which may be few; a share for each part
+        parts = accelerator.num_processes * arguments.accumulation
+        arguments.batch_size = max(1, min(BATCH_SIZE, len(sets.training) // 8) // parts) * parts
     planned = stages(arguments, len(sets.training))
 
     def data(stage: Stage) -> tuple[Clips, Clips]:

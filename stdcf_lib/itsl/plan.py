@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from stdcf_lib.itsl.swap import AtomSwap
 from stdcf_lib.measure import cost
 
 GIB = 2**30
+LOADING_SECONDS = 5.0
 CPU_CLIPS = 2  # that a plan measures with on a CPU, where a batch would take minutes; BN has no statistics of one
 
 
@@ -99,8 +101,9 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
             hand, with `CPU_CLIPS` at a time on a CPU.
 
     Returns:
-        For each stage its name, `training_hours`, `validation_hours` (those at full size included) and `memory_gib`, the peak
-        of the steps; and last the test, if there is one. Loading is not measured.
+        For each stage its name, `training_hours`, `clips_per_second` that it asks of all loaders together, `validation_hours`
+        (those at full size included) and `memory_gib`, the peak of the steps; and last the test, if there is one. Loading is
+        not measured.
     """
     on_gpu = training.accelerator.device.type == "cuda"
     found: dict[tuple[Any, ...], dict[str, float]] = {}
@@ -127,12 +130,43 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
         validated = looks * scoring(validation, measured(number)["view_seconds"])
         if (stage.frames, stage.size) != (training.full.frames, training.full.size):
             validated += scoring(training.full_sets[1], full)
-        trained = training.steps(stage, clips) * measured(number)["seconds"] / 3600
-        rows.append({"stage": stage.name, "training_hours": trained, "validation_hours": validated,
-                     "memory_gib": measured(number)["memory_gib"]})  # fmt: skip
+        found_here = measured(number)
+        rows.append(
+            {
+                "stage": stage.name,
+                "training_hours": training.steps(stage, clips) * found_here["seconds"] / 3600,
+                "clips_per_second": training.batch(stage) / found_here["seconds"],
+                "validation_hours": validated,
+                "memory_gib": found_here["memory_gib"],
+            }
+        )
     if training.test is not None:
-        rows.append({"stage": "test", "training_hours": 0.0, "validation_hours": scoring(training.test, full),
-                     "memory_gib": 0.0})  # fmt: skip
+        tested = {"stage": "test", "validation_hours": scoring(training.test, full)}
+        rows.append(dict.fromkeys(rows[0], 0.0) | tested)
+    return rows
+
+
+def loading(training: Training) -> list[dict[str, Any]]:
+    """How fast this process's loaders bring the clips of each kind of stage, as in training, with nothing else to do.
+
+    Returns:
+        For each its name, `clip` (frames × size²) and `clips_per_second`, after the first batch.
+    """
+    rows, seen = [], set()
+    for number, stage in enumerate(training.stages):
+        if (stage.frames, stage.size) in seen:
+            continue
+        seen.add((stage.frames, stage.size))
+        clips, start, taken = 0, 0.0, 0.0
+        for count, (batch, _) in enumerate(training.loaded(number)):
+            if count:
+                clips, taken = clips + len(batch), time.perf_counter() - start
+            else:
+                start = time.perf_counter()
+            if taken > LOADING_SECONDS:
+                break
+        rate = clips / taken if taken else float("nan")
+        rows.append({"stage": stage.name, "clip": f"{stage.frames}×{stage.size}²", "clips_per_second": rate})
     return rows
 
 
@@ -146,8 +180,8 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
 def print_hours(rows: list[dict[str, Any]], device: str, processes: int) -> None:
     """Print what `hours` found."""
     print(f"\nmeasured by a few steps on {device}, {processes} at work; loading must keep up (--benchmark-loader):")
-    print("stage   training, hours  evaluation, hours  peak, GiB")
+    print("stage   training, hours  clips/s to load  evaluation, hours  peak, GiB")
     for row in rows:
-        print("{stage:8}{training_hours:15.2f}{validation_hours:19.2f}{memory_gib:11.1f}".format(**row))
+        print("{stage:8}{training_hours:15.2f}{clips_per_second:17.1f}{validation_hours:19.2f}{memory_gib:11.1f}".format(**row))
     training, evaluation = (sum(row[name] for row in rows) for name in ("training_hours", "validation_hours"))
-    print(f"{'all':8}{training:15.2f}{evaluation:19.2f}   together {training + evaluation:.2f} hours")
+    print(f"{'all':8}{training:15.2f}{'':17}{evaluation:19.2f}   together {training + evaluation:.2f} hours")

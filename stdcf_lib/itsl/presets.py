@@ -139,9 +139,9 @@ SOURCES = {
     "final_epochs": "ours, the paper does not say",
     "swap": "ours: better than keep in notebook 06, and dearer; keep is the paper's Table C, 3×3×3 everywhere",
     "enlarge": "ours: stages fill what full size does",
-    "learning_rate": "usual for this data set, the paper does not say",
-    "weight_decay": "usual for this data set, the paper does not say",
-    "clip_norm": "usual for this data set, the paper does not say",
+    "learning_rate": "usual in the field, the paper does not say",
+    "weight_decay": "usual in the field, the paper does not say",
+    "clip_norm": "usual in the field, the paper does not say",
 }
 """Where the numbers of a recipe come from."""
 PAPERS = {(name, "iterations"): "the paper, appendix D" for name in ("kinetics400", "something-v1")}

@@ -1,6 +1,7 @@
 """A run of ITSL: one network through all of its stages, on one process or many, that can be killed at any moment."""
 
 import copy
+import itertools
 import math
 import os
 import random
@@ -448,6 +449,13 @@ class Training:
         several, on_gpu = self.accelerator.num_processes > 1, self.accelerator.device.type == "cuda"
         with torch.backends.cudnn.flags(benchmark=True), shared_bn(self.model, on_gpu) if several else nullcontext():
             yield
+
+    def loaded(self, number: int) -> Iterator[Any]:
+        """This process's batches (clips, labels) of a stage, as it loads them, over and over."""
+        stage, (training, _) = self.stages[number], self.sets[number]
+        feed, an_epoch = self._feed(training), range(len(training) // self.batch(stage))
+        for epoch in itertools.count():
+            yield from self._batches(feed, stage, (number + 1, epoch), an_epoch)
 
     def _feed(self, training: Clips) -> DataLoader:
         """Loads the batches that its `batch_sampler` is given for each epoch, by workers that stay."""

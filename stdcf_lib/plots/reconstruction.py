@@ -108,8 +108,8 @@ def starts(seeds: Sequence[int] = reconstruction.ABLATION_SEEDS, epochs: int = r
 
 @styled
 def care() -> Drawing:
-    """Draw what each start at each rate ended with, on validation clips: a line a start, a marker for the mean of the seeds; and
-    what the best starts ended with in runs of full length, which the rate was chosen by."""
+    """Draw what each start at each rate ended with, on validation clips: a line a start, a marker for the mean of the seeds;
+    and what the best starts ended with in runs of full length, which the rate was chosen by."""
     rates = reconstruction.CARE_RATES
     figure, panels = new_figure(1, 3, width=8.4, height=3.4, sharey=True)
     arrays: dict[str, np.ndarray] = {"rates": np.array(rates)}

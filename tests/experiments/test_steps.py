@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stdcf_lib.experiments import steps
-from stdcf_lib.itsl import Stage, command
+from stdcf_lib.itsl import Stage, networks
 from stdcf_lib.itsl.plan import plan
 from stdcf_lib.models import VideoResNet
 
@@ -56,7 +56,7 @@ def test_the_record_names_its_device(tmp_path, monkeypatch):
     monkeypatch.setenv("STDCF_RUNS", str(tmp_path))
     monkeypatch.setattr(steps, "largest_batch", lambda kind, stage: steps.measure_step(kind, stage, 2, 1))
     monkeypatch.setattr(steps, "killed_and_resumed", dict)
-    monkeypatch.setattr(command, "stdcf_r50", lambda classes, kind, **_: steps.stdcf_r50(kind=kind))
+    monkeypatch.setattr(networks, "stdcf_r50", lambda classes, kind, **_: steps.stdcf_r50(kind=kind))
     monkeypatch.setattr("sys.argv", ["steps", "--frames", "4", "--size", "16"])
     steps.main()
     (path,) = (tmp_path / "itsl_steps").iterdir()

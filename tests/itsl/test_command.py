@@ -51,6 +51,14 @@ def test_the_plan_is_the_papers_and_its_numbers_are_counted():
     assert kept[0] <= 80e9 < kept[1]
 
 
+def test_loaders_are_timed_for_each_kind_of_stage(capsys, monkeypatch):
+    monkeypatch.setattr("stdcf_lib.itsl.plan.LOADING_SECONDS", 0.05)
+    command.main([*SMOKE, "--iterations", "2", "--benchmark-loader"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "clips/s" in line and "rate" not in line]
+    assert [row[:2] for row in rows] == [["t-1", "4×16²"], ["s-1", "1×32²"], ["final", "4×32²"]]
+    assert all(float(row[2]) > 0 for row in rows)
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_the_planned_memory_is_what_training_keeps(precision):
     """Counted without computing, held against what autograd really keeps of a batch under autocast."""
@@ -227,6 +235,8 @@ MISTAKES = [
     ("noise --plan --direct --final-epochs 0", "stage 'direct': epochs=0"),
     ("noise --plan --direct --swap keep", "--swap is about stages, and --direct has none"),
     ("noise --no-steps --folder {}/run", "--no-steps is about --plan"),
+    ("noise --plan --benchmark-loader", "--benchmark-loader loads true clips, and --plan none"),
+    ("kinetics400 --benchmark-loader", "name the folder of your videos with --data"),
     ("noise --plan --preset noise", "invalid choice: 'noise'"),
     ("noise --plan --enlarge 0", "--enlarge: '0': give an integer of at least 1"),
     ("noise --plan --average 1", "--average: '1': give a finite number"),
