@@ -19,7 +19,7 @@ from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.itsl.networks import build
 from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, loading, plan, print_hours, print_plan
-from stdcf_lib.itsl.presets import PAPERS, PRESETS, SOURCES, STRIDED, SWAP, Sets
+from stdcf_lib.itsl.presets import OTHER_SOURCES, PRESETS, SOURCES, STRIDED, SWAP, Sets
 from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
 from stdcf_lib.itsl.stages import Stage, schedule
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--small", action="store_true", help="a network of the same class for a laptop: 4 blocks, 8 channels")
     network.add_argument("--spatial-atoms", type=_whole(1), metavar="M", help="of --kind stdcf; default 5")
     network.add_argument("--temporal-atoms", type=_whole(1), metavar="N", help="of --kind stdcf; default 3")
-    network.add_argument("--dropout", type=_number(least=0, below=1), default=0.5)
+    network.add_argument("--dropout", type=_number(least=0, below=1), help="default 0.5, or 0 with --small")
     network.add_argument("--checkpointing", action="store_true", help="less memory, a third more time, the same result")
     network.add_argument(
         "--image-weights", type=Path, help="a file with the state_dict of torchvision's resnet50 to start from"
@@ -150,7 +150,12 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--batch-size", type=_whole(1), help="clips a step, over all processes; default 64, or of few videos an eighth"
     )
-    training.add_argument("--learning-rate", type=_number(above=0), help="for 64 clips a step; grows with the batch")
+    training.add_argument("--optimizer", choices=("sgd", "adam"), help="SGD with momentum 0.9, or AdamW")
+    training.add_argument(
+        "--learning-rate",
+        type=_number(above=0),
+        help="for 64 clips a step; grows with the batch, or with --optimizer adam its root",
+    )
     training.add_argument("--weight-decay", type=_number(least=0), help="of all but atoms, BN and biases")
     training.add_argument("--clip-norm", type=_number(above=0), help="gradients of a larger norm are scaled down to it")
     training.add_argument("--accumulation", type=_whole(1), default=1, help="batches whose gradients make one step")
@@ -181,7 +186,8 @@ def network(arguments: argparse.Namespace, num_classes: int | None = None) -> Vi
         OSError: image weights that cannot be opened.
     """
     torch.manual_seed(arguments.seed)
-    options = _form(arguments) | {"dropout": arguments.dropout, "checkpointing": arguments.checkpointing}
+    options = _form(arguments) | {"checkpointing": arguments.checkpointing}
+    options["dropout"] = arguments.dropout if arguments.dropout is not None else 0.0 if arguments.small else 0.5
     model = build(num_classes=num_classes or PRESETS[arguments.dataset].classes, **options)
     if arguments.image_weights:
         energy = start_from_image(model, _image_weights(arguments.image_weights))
@@ -221,7 +227,7 @@ def completed(arguments: argparse.Namespace) -> dict[str, str]:
             arguments.reduction = 4
         elif name != "enlarge":
             setattr(arguments, name, getattr(preset, name))
-        sources.setdefault(name, PAPERS.get((arguments.preset or arguments.dataset, name), SOURCES[name]))
+        sources.setdefault(name, OTHER_SOURCES.get((arguments.preset or arguments.dataset, name), SOURCES[name]))
     if arguments.batch_size is None and PRESETS[arguments.dataset].classes:
         arguments.batch_size = BATCH_SIZE
     return sources
@@ -276,13 +282,15 @@ def in_words(arguments: argparse.Namespace, planned: list[Stage], sources: dict[
 
 def recipe(arguments: argparse.Namespace) -> Recipe:
     """How the stages of completed arguments are trained."""
+    adam, grown = arguments.optimizer == "adam", arguments.batch_size / 64
     return Recipe(
         arguments.batch_size,
-        arguments.learning_rate * arguments.batch_size / 64,
+        arguments.learning_rate * (grown**0.5 if adam else grown),
         arguments.weight_decay,
         arguments.clip_norm,
         arguments.swap,
         arguments.seed,
+        adam,
         average=arguments.average,
     )
 
