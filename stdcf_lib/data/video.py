@@ -133,6 +133,42 @@ def _decoded(path: str | Path, numbers: Sequence[int], entire: bool, short_side:
         return _stacked(path, (frame.to_ndarray(**look) for frame in chosen))
 
 
+@contextmanager
+def timed_frames(path: str | Path) -> Iterator[tuple[av.VideoStream, Iterator[av.VideoFrame]]]:
+    """All of a video for what writes it anew: its stream, and its frames in the order of time, the first at 0.
+
+    A frame that is not later than the one before is left out. In an AVI, which stores no times, each lasts one period.
+
+    Raises:
+        VideoError: as `decode_gray` does, and for a video without a frame, or whose frames have no times.
+        FileNotFoundError: for a missing one.
+    """
+    with _open(path) as video:
+        yield video.stream, _timed(video)
+
+
+def _timed(video: _Opened) -> Iterator[av.VideoFrame]:
+    first = last = None
+    if not video.stream.average_rate:
+        raise VideoError(f"{video.path} does not say its frame rate, so its frames have no times")
+    for number, frame in enumerate(_frames(video)):
+        if _counted(video):
+            frame.pts, frame.time_base = number, 1 / video.stream.average_rate
+        if frame.pts is None:
+            raise _untimed(video)
+        first = frame.pts if first is None else first
+        frame.pts -= first
+        if last is None or frame.pts > last:
+            last = frame.pts
+            yield frame
+    if last is None:
+        raise VideoError(f"{video.path} is damaged: it shows not one frame")
+
+
+def _untimed(video: _Opened) -> VideoError:
+    return VideoError(f"{video.path} is damaged: it does not say when one of its frames is shown")
+
+
 def frame_count(path: str | Path) -> int:
     """How many frames a video promises, without decoding it: by its header, or by its duration and rate.
 
@@ -326,7 +362,7 @@ def _numbered(video: _Opened, start: int) -> Iterator[tuple[int, av.VideoFrame]]
             video.container.seek(min(origin + int(begin * period), 2**63 - 1), stream=stream)
         for position, frame in enumerate(_frames(video, entire=start == 0)):
             if frame.pts is None:
-                raise VideoError(f"{video.path} is damaged: it does not say when one of its frames is shown")
+                raise _untimed(video)
             number = round((frame.pts - origin) / period)
             if position == 0 and number > start and begin > 0:
                 break
