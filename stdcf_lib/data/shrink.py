@@ -57,8 +57,10 @@ def shrink(path: str | Path, to: str | Path, short_side: int = 256) -> None:
         made.width, made.height = size = _scaled(path, source.width, source.height, short_side)
         made.pix_fmt, made.codec_context.gop_size = "yuv420p", KEY_FRAMES_EVERY
         made.codec_context.thread_count = 1  # the same file from any machine; many videos are encoded side by side
-        for property in ("color_range", "color_primaries", "color_trc", "colorspace", "sample_aspect_ratio"):
-            setattr(made.codec_context, property, getattr(source, property))
+        for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
+            setattr(made.codec_context, name, getattr(source, name))
+        if stream.sample_aspect_ratio:
+            made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
         for number, frame in enumerate(frames):
             if number == 0:
                 made.codec_context.time_base = frame.time_base
