@@ -82,7 +82,7 @@ def _scaled(path: str | Path, width: int, height: int, short_side: int) -> tuple
     """Width and height of even numbers, near the aspect ratio and not above what they were."""
     if min(width, height) < 2:
         raise VideoError(f"{path} has frames of {width} × {height} pixels; H.264 needs 2 × 2")
-    scale = min(1, short_side / min(width, height))
+    scale = short_side / min(width, height)
     width, height = (min(2 * round(side * scale / 2), side // 2 * 2) for side in (width, height))
     return width, height
 
@@ -206,9 +206,9 @@ def _work_off(videos: dict[Path, Path], short_side: int, jobs: int) -> list[str]
     there = Folders()
     todo = {path: copy for path, copy in videos.items() if copy not in there}
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(todo), desc="shrink", unit="video", disable=None) as bar:
-        waiting = {pool.submit(shrink, path, copy, short_side): path for path, copy in todo.items()}
         faults = {}
         try:
+            waiting = {pool.submit(shrink, path, copy, short_side): path for path, copy in todo.items()}
             for done in as_completed(waiting):
                 bar.update()
                 path = waiting[done]

@@ -87,6 +87,18 @@ def test_frames_that_nothing_needs_are_not_decoded(write_h264, monkeypatch):
     assert {45, 53, 61, 69} <= {round(25 * frame.time) for frame in decoded}
 
 
+def test_a_last_frame_that_was_passed_over_is_held(write_h264, monkeypatch):
+    """No other frame may hang on the last one, in a stream of another encoder than this."""
+    path = write_h264("clip.mp4", 20)
+    whole, frames = decode(path), video._frames
+
+    def passing_over(opened, entire, needed):
+        return (frame for frame in frames(opened, entire, needed) if needed is None or frame.time < 19 / 25)
+
+    monkeypatch.setattr(video, "_frames", passing_over)
+    np.testing.assert_array_equal(decode_numbers(path, [10, 25], hold=True), whole[[10, 19]])
+
+
 def test_frames_come_with_their_times_from_0(tmp_path, write_video):
     times = [5, 6, 9, 10]
     for suffix, expected in ((".mp4", [0, 1, 4, 5]), (".mkv", [0, 1, 4, 5]), (".avi", [0, 1, 2, 3])):
