@@ -14,7 +14,7 @@ That a file ends early is seen, as soon as its end is reached, where the file it
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -39,6 +39,10 @@ While they are put together, twice as much is held."""
 
 class VideoError(ValueError):
     """A video file that is damaged, truncated, too short, too large, or no video; the message names it."""
+
+
+class _PassedOver(Exception):
+    """A frame that was not decoded may be the one to show."""
 
 
 class _Opened(NamedTuple):
@@ -125,12 +129,65 @@ def decode_numbers(path: str | Path, numbers: Sequence[int], short_side: int | N
 
 def _decoded(path: str | Path, numbers: Sequence[int], entire: bool, short_side: int | None, hold: bool) -> np.ndarray:
     short_side = None if short_side is None else whole("short_side", short_side)
+    try:
+        return _in_one_pass(path, numbers, entire, short_side, hold, sparing=not entire)
+    except _PassedOver:
+        return _in_one_pass(path, numbers, entire, short_side, hold, sparing=False)
+
+
+def _in_one_pass(
+    path: str | Path, numbers: Sequence[int], entire: bool, short_side: int | None, hold: bool, sparing: bool
+) -> np.ndarray:
+    """If `sparing`, a frame that no other hangs on is decoded only if it has one of these numbers, which changes no other
+    frame. That is for H.264, which says it of each frame (HEVC only for the layer that the frame is in), and not in an AVI,
+    where a frame has no number before it is decoded.
+
+    Raises:
+        _PassedOver: what is on show at one of the numbers is an earlier frame, and that may be one that was not decoded.
+    """
     with _open(path) as video:
         width, height = video.stream.codec_context.width, video.stream.codec_context.height
         width, height = _scaled(path, width, height, short_side)
         look = {"width": width, "height": height, "format": "rgb24", "interpolation": "BILINEAR"}
-        chosen = _chosen(video, numbers, entire, hold, most=MOST_BYTES // (3 * width * height))
+        sparing = sparing and video.stream.codec_context.name == "h264" and not _counted(video)
+        chosen = _chosen(video, numbers, entire, hold, MOST_BYTES // (3 * width * height), sparing)
         return _stacked(path, (frame.to_ndarray(**look) for frame in chosen))
+
+
+@contextmanager
+def timed_frames(path: str | Path) -> Iterator[tuple[av.VideoStream, Iterator[av.VideoFrame]]]:
+    """All of a video for what writes it anew: its stream, and its frames in the order of time, the first at 0.
+
+    A frame that is not later than the one before is left out. In an AVI, which stores no times, each lasts one period.
+
+    Raises:
+        VideoError: as `decode_gray` does, and for a video without a frame, or whose frames have no times.
+        FileNotFoundError: for a missing one.
+    """
+    with _open(path) as video:
+        yield video.stream, _timed(video)
+
+
+def _timed(video: _Opened) -> Iterator[av.VideoFrame]:
+    first = last = None
+    if not video.stream.average_rate:
+        raise VideoError(f"{video.path} does not say its frame rate, so its frames have no times")
+    for number, frame in enumerate(_frames(video)):
+        if _counted(video):
+            frame.pts, frame.time_base = number, 1 / video.stream.average_rate
+        if frame.pts is None:
+            raise _untimed(video)
+        first = frame.pts if first is None else first
+        frame.pts -= first
+        if last is None or frame.pts > last:
+            last = frame.pts
+            yield frame
+    if last is None:
+        raise VideoError(f"{video.path} is damaged: it shows not one frame")
+
+
+def _untimed(video: _Opened) -> VideoError:
+    return VideoError(f"{video.path} is damaged: it does not say when one of its frames is shown")
 
 
 def frame_count(path: str | Path) -> int:
@@ -245,8 +302,11 @@ def _open(path: str | Path) -> Iterator[_Opened]:
         raise VideoError(f"{path} is no video that can be decoded, or it is damaged: {error.strerror}") from error
 
 
-def _frames(video: _Opened, entire: bool = True) -> Iterator[av.VideoFrame]:
-    """From where the container stands; if `entire`, that is the beginning, and the header's count is held against it."""
+def _frames(video: _Opened, entire: bool = True, needed: Callable[[av.Packet], bool] | None = None) -> Iterator[av.VideoFrame]:
+    """From where the container stands; if `entire`, that is the beginning, and the header's count is held against it.
+
+    Frames that are not `needed`, by their packets, are left out if no other hangs on them.
+    """
     packets = reached = 0
     for packet in video.container.demux(video.stream):
         if packet.size:
@@ -255,6 +315,8 @@ def _frames(video: _Opened, entire: bool = True) -> Iterator[av.VideoFrame]:
             reached = packet.dts + 1 if _counted(video) and packet.dts is not None else packets
         if packet.is_corrupt:
             raise VideoError(f"{video.path} is truncated in or after its frame {packets}, counted from 1; fetch it again")
+        if needed:
+            video.stream.codec_context.skip_frame = "DEFAULT" if needed(packet) else "NONREF"
         yield from packet.decode()
     if lacking := _lacking(video):
         raise VideoError(f"{video.path} is truncated: it lacks {lacking:,} bytes at its end; fetch it again")
@@ -284,20 +346,26 @@ def _length(file: BinaryIO, name: bytes) -> int | None:
     return None if size == 2 ** (7 * more + 7) - 1 else size
 
 
-def _chosen(video: _Opened, numbers: Sequence[int], entire: bool, hold: bool, most: int) -> Iterator[av.VideoFrame]:
+def _chosen(
+    video: _Opened, numbers: Sequence[int], entire: bool, hold: bool, most: int, sparing: bool
+) -> Iterator[av.VideoFrame]:
     """The frames of ascending numbers, or if `entire` as many of them as there are, if they are not more than `most`."""
     count, last, shown = 0, -1, None
-    for last, frame in _numbered(video, numbers[0]):
+    for last, frame in _numbered(video, numbers[0], numbers if sparing else None):
         # Told at once: a damaged time stamp far ahead would be filled with millions of copies of one frame.
         if (bisect_right(numbers, last) if entire else len(numbers)) > most:
             raise _too_large(video.path)
         # More than one falls due at once where a frame stays on show for longer than a period.
         while count < len(numbers) and (due := numbers[count]) <= last:
+            if sparing and due != last:
+                raise _PassedOver
             yield frame if due == last or shown is None else shown
             count += 1
         if count == len(numbers):
             return
         shown = frame
+    if sparing:
+        raise _PassedOver
     if entire and count:
         return
     while hold and count and shown is not None and count < len(numbers):
@@ -310,8 +378,8 @@ def _chosen(video: _Opened, numbers: Sequence[int], entire: bool, hold: bool, mo
         )
 
 
-def _numbered(video: _Opened, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames with their number, from the key frame at or before `start`."""
+def _numbered(video: _Opened, start: int, wanted: Container[int | None] | None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames with their number, from the key frame at or before `start`: all, or at least those `wanted`."""
     stream = video.stream
     if _counted(video):
         yield from enumerate(_frames(video))
@@ -319,15 +387,20 @@ def _numbered(video: _Opened, start: int) -> Iterator[tuple[int, av.VideoFrame]]
     if not stream.average_rate or not stream.time_base:
         raise VideoError(f"{video.path} does not say its frame rate, so its frames cannot be numbered")
     origin, period = stream.start_time or 0, 1 / (stream.average_rate * stream.time_base)
+
+    def number_of(shown: av.VideoFrame | av.Packet) -> int | None:
+        return None if shown.pts is None else round((shown.pts - origin) / period)
+
+    needed = None if wanted is None else lambda packet: number_of(packet) in wanted
     # A key frame may be stored before frames that are shown before it but hang on earlier ones, or follow a long gap:
     # decoding from there starts too late, and has to start over from the beginning.
     for begin in (start, 0):
         if start:
             video.container.seek(min(origin + int(begin * period), 2**63 - 1), stream=stream)
-        for position, frame in enumerate(_frames(video, entire=start == 0)):
-            if frame.pts is None:
-                raise VideoError(f"{video.path} is damaged: it does not say when one of its frames is shown")
-            number = round((frame.pts - origin) / period)
+        for position, frame in enumerate(_frames(video, start == 0, needed)):
+            number = number_of(frame)
+            if number is None:
+                raise _untimed(video)
             if position == 0 and number > start and begin > 0:
                 break
             yield number, frame

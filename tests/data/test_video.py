@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stdcf_lib.data import video
-from stdcf_lib.data.video import VideoError, decode, decode_gray, decode_jpegs, decode_numbers, frame_count
+from stdcf_lib.data.video import VideoError, decode, decode_gray, decode_jpegs, decode_numbers, frame_count, timed_frames
 
 REAL = {
     "R6llTwEh07w.mp4": (303, 256, 340),
@@ -51,6 +51,60 @@ def test_only_frames_from_the_key_frame_on_are_decoded(tmp_path, write_video, mo
     monkeypatch.setattr(video, "_frames", lambda *args, **kw: (decoded.append(frame) or frame for frame in frames(*args, **kw)))
     decode(path, 45, 3)
     assert len(decoded) == 8  # 40 is the key frame, 47 the last one wanted
+
+
+@pytest.fixture
+def write_h264(tmp_path, write_video):
+    """Writes a video of H.264; many of its frames no other hangs on."""
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no encoder libx264")
+    return lambda name, *frames: write_video(tmp_path / name, *frames, key_frames_every=40, b_frames=4, codec="libx264")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("times", [range(80), [0, 1, 2, 3, 8, 9, 10, 15, 16, 17, 20, 21, 25, *range(26, 80)]])
+def test_frames_passed_over_change_no_other(write_h264, times, suffix):
+    path = write_h264(f"clip{suffix}", len(times), times)
+    whole = decode(path)
+    for stride in (1, 2, 3, 8):
+        for start in range(0, len(whole) - 3 * stride, 5):
+            numbers = list(range(start, start + 4 * stride, stride))
+            np.testing.assert_array_equal(decode_numbers(path, numbers), whole[numbers])
+            np.testing.assert_array_equal(decode(path, start, 4, stride), whole[numbers])
+    last = len(whole) - 1
+    np.testing.assert_array_equal(decode_numbers(path, [last - 5, last + 3], hold=True), whole[[last - 5, last]])
+    with pytest.raises(VideoError, match=f"it ends with frame {last}, counted from 0, and frame {last + 3} is asked for"):
+        decode_numbers(path, [last - 5, last + 3])
+
+
+def test_frames_that_nothing_needs_are_not_decoded(write_h264, monkeypatch):
+    path = write_h264("clip.mp4", 80)
+    decoded = []
+    frames = video._frames
+    monkeypatch.setattr(video, "_frames", lambda *args, **kw: (decoded.append(frame) or frame for frame in frames(*args, **kw)))
+    decode(path, 45, 4, 8)
+    assert len(decoded) < 25  # of frames 40 to 69
+    assert {45, 53, 61, 69} <= {round(25 * frame.time) for frame in decoded}
+
+
+def test_a_last_frame_that_was_passed_over_is_held(write_h264, monkeypatch):
+    """No other frame may hang on the last one, in a stream of another encoder than this."""
+    path = write_h264("clip.mp4", 20)
+    whole, frames = decode(path), video._frames
+
+    def passing_over(opened, entire, needed):
+        return (frame for frame in frames(opened, entire, needed) if needed is None or frame.time < 19 / 25)
+
+    monkeypatch.setattr(video, "_frames", passing_over)
+    np.testing.assert_array_equal(decode_numbers(path, [10, 25], hold=True), whole[[10, 19]])
+
+
+def test_frames_come_with_their_times_from_0(tmp_path, write_video):
+    times = [5, 6, 9, 10]
+    for suffix, expected in ((".mp4", [0, 1, 4, 5]), (".mkv", [0, 1, 4, 5]), (".avi", [0, 1, 2, 3])):
+        with timed_frames(write_video(tmp_path / f"clip{suffix}", 4, times)) as (stream, shown):
+            assert stream.codec_context.width == 160
+            assert [round(25 * frame.time, 1) for frame in shown] == expected
 
 
 def test_video_of_varying_rate_is_sampled_by_time(tmp_path, write_video, numbers):
@@ -380,6 +434,8 @@ def test_real_videos_are_the_same_from_wherever_decoding_starts(user_data, name)
     path, count = user_data("video") / name, REAL[name][0]
     whole = decode(path, short_side=64)
     assert len(whole) == count
+    some = sorted(random.Random(name).sample(range(count), 12))
+    assert (decode_numbers(path, some, short_side=64) == whole[some]).all()
     for start in (1, count // 5, count // 2, count - 20):
         assert (decode(path, start, 5, 4, short_side=64) == whole[start : start + 20 : 4]).all()
 
