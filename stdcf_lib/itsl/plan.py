@@ -16,7 +16,7 @@ from stdcf_lib.measure import cost
 
 GIB = 2**30
 LOADING_SECONDS = 5.0
-CPU_CLIPS = 2  # that a plan measures with on a CPU, where a batch would take minutes; BN has no statistics of one
+CPU_MACS = 2e10  # of the forward pass that a plan measures on a CPU, where a batch would take minutes; of two clips at least
 
 
 class Blank:
@@ -98,7 +98,7 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
     Args:
         training: the run.
         measure: number of a stage → what `Training.rehearse` returns; by default that, of a few real steps on the device at
-            hand, with `CPU_CLIPS` at a time on a CPU.
+            hand, on a CPU with no more clips at a time than `CPU_MACS` allow.
 
     Returns:
         For each stage its name, `training_hours`, `clips_per_second` that it asks of all loaders together, `validation_hours`
@@ -109,7 +109,8 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
     found: dict[tuple[Any, ...], dict[str, float]] = {}
 
     def rehearsed(number: int) -> dict[str, float]:
-        return training.rehearse(number, None if on_gpu else CPU_CLIPS, steps=3 if on_gpu else 1)
+        a_clip = training.costs[number].macs / training.share(training.stages[number])
+        return training.rehearse(number, None if on_gpu else max(2, int(CPU_MACS / a_clip)), steps=3)
 
     def measured(number: int) -> dict[str, float]:
         stage = training.stages[number]
@@ -182,6 +183,6 @@ def print_hours(rows: list[dict[str, Any]], device: str, processes: int) -> None
     print(f"\nmeasured by a few steps on {device}, {processes} at work; loading must keep up (--benchmark-loader):")
     print("stage   training, hours  clips/s to load  evaluation, hours  peak, GiB")
     for row in rows:
-        print("{stage:8}{training_hours:15.2f}{clips_per_second:17.1f}{validation_hours:19.2f}{memory_gib:11.1f}".format(**row))
+        print("{stage:8}{training_hours:15.3f}{clips_per_second:17.1f}{validation_hours:19.3f}{memory_gib:11.1f}".format(**row))
     training, evaluation = (sum(row[name] for row in rows) for name in ("training_hours", "validation_hours"))
-    print(f"{'all':8}{training:15.2f}{'':17}{evaluation:19.2f}   together {training + evaluation:.2f} hours")
+    print(f"{'all':8}{training:15.3f}{'':17}{evaluation:19.3f}   together {training + evaluation:.3f} hours")

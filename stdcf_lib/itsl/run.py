@@ -252,7 +252,7 @@ class Training:
                 "steps": steps,
                 "processes": self.accelerator.num_processes,
                 "accumulation": self.accelerator.gradient_accumulation_steps,
-                "macs": counted.macs // self._share(stage) * steps * self.batch(stage),
+                "macs": counted.macs // self.share(stage) * steps * self.batch(stage),
                 "stored_bytes": counted.stored_bytes,
             }
             self.accelerator.wait_for_everyone()
@@ -274,10 +274,10 @@ class Training:
             channels = clip.shape[0]
             view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
             try:
-                costs.append(cost(model.train(), (self._share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
+                costs.append(cost(model.train(), (self.share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
             except (ValueError, RuntimeError) as error:
                 raise ValueError(
-                    f"stage {stage.name!r}: the network cannot train on {self._share(stage)} clips of "
+                    f"stage {stage.name!r}: the network cannot train on {self.share(stage)} clips of "
                     f"{stage.frames}×{stage.size}² at a time ({error})"
                 ) from error
         swaps.to(self.full)
@@ -292,7 +292,7 @@ class Training:
     def _work(self, number: int) -> int:
         """Multiplications of a stage, backward passes, validations and scores at full size included."""
         stage, (training, validation) = self.stages[number], self.sets[number]
-        a_clip, steps = self.costs[number].macs // self._share(stage), self.steps(stage, training)
+        a_clip, steps = self.costs[number].macs // self.share(stage), self.steps(stage, training)
         work = 3 * a_clip * steps * self.batch(stage)
         work += math.ceil(self.epochs(number) / self.validate_every) * self._scoring(validation, a_clip)
         return work if self._is_full(stage) else work + self._scoring(self.full_sets[1], self.full_cost)
@@ -336,7 +336,7 @@ class Training:
         """Clips a step."""
         return stage.batch * self.recipe.batch_size
 
-    def _share(self, stage: Stage) -> int:
+    def share(self, stage: Stage) -> int:
         """Clips that one process has on its device at a time."""
         return self.batch(stage) // (self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps)
 
@@ -367,7 +367,7 @@ class Training:
 
         def stepped(seen: int) -> None:
             nonlocal before
-            work = 3 * self.costs[number].macs // self._share(stage) * batch  # backward takes twice as much as forward
+            work = 3 * self.costs[number].macs // self.share(stage) * batch  # backward takes twice as much as forward
             if before is None:
                 self._skipped(work * seen)
             else:
@@ -411,7 +411,7 @@ class Training:
             `view_seconds` that it takes to score a view; and `memory_gib`, the peak, see `train.memory_bytes`.
         """
         stage, (training, _) = self.stages[number], self.sets[number]
-        clips = min(self._share(stage), whole("clips", clips or self._share(stage)))
+        clips = min(self.share(stage), whole("clips", clips or self.share(stage)))
         first, lines, own, scoring = self._first(training), [], (self.model, self.swaps), 0.0
         batch = first[None].expand(clips, *first.shape).contiguous(), torch.zeros(clips, dtype=torch.long)
         accumulated = self.accelerator.gradient_accumulation_steps
@@ -432,7 +432,7 @@ class Training:
             self.model, self.swaps = own
         step = sorted(line["seconds"] - line["data_seconds"] for line in lines[1:-1])[(steps - 1) // 2]
         memory = max(line["memory_gib"] for line in lines)
-        return {"seconds": step * self._share(stage) / clips, "view_seconds": scoring / clips, "memory_gib": memory}
+        return {"seconds": step * self.share(stage) / clips, "view_seconds": scoring / clips, "memory_gib": memory}
 
     def _place_network(self) -> None:
         """On the device, its filters in the order in memory that convolutions like, as are the clips."""
@@ -463,7 +463,7 @@ class Training:
 
     def _batches(self, feed: DataLoader, stage: Stage, turn: tuple[int, ...], steps: range) -> Iterator[Any]:
         """This process's batches of those steps within an epoch: a step has the same clips, however they are shared."""
-        share, processes, rank = self._share(stage), self.accelerator.num_processes, self.accelerator.process_index
+        share, processes, rank = self.share(stage), self.accelerator.num_processes, self.accelerator.process_index
         accumulated = self.accelerator.gradient_accumulation_steps
         seed, count = (self.recipe.seed, *turn), len(cast(_Seeded, feed.dataset))
         order = list(shuffled(count, share, _mixed(*seed))(0))
@@ -490,12 +490,12 @@ class Training:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = Subset(cast(Dataset, clips), range(rank, len(clips), processes))
         sums: dict[str, Tensor] = {}
-        a_clip = self.full_cost if self._is_full(stage) else self.costs[self.stages.index(stage)].macs // self._share(stage)
+        a_clip = self.full_cost if self._is_full(stage) else self.costs[self.stages.index(stage)].macs // self.share(stage)
         model.eval()
         for batch, labels in self._loader(mine, batch_size=self._test_batch(stage, clips)):
             views = batch.shape[1] if batch.dim() == 6 else 1
             chances = []
-            for part in (batch.flatten(0, 1) if batch.dim() == 6 else batch).split(self._share(stage)):
+            for part in (batch.flatten(0, 1) if batch.dim() == 6 else batch).split(self.share(stage)):
                 with self.accelerator.autocast():
                     chances.append(model(self._placed(part, stage)).float().softmax(1))
             labels = labels.to(self.accelerator.device, non_blocking=True)
@@ -511,7 +511,7 @@ class Training:
         """Clips of a set to score that one process loads at a time."""
         if self.test_batch is not None:
             return self.test_batch
-        return max(1, min(self._share(stage), TEST_BYTES // self._first(clips).nbytes))
+        return max(1, min(self.share(stage), TEST_BYTES // self._first(clips).nbytes))
 
     @torch.no_grad()
     def _scored_at_full_size(self, stage: Stage, training: Clips, clips: Clips) -> dict[str, float]:
