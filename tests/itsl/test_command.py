@@ -368,6 +368,17 @@ def test_torchrun_on_a_cpu_makes_one_run(tmp_path):
     assert answer.stdout.count("top-1") == 1
 
 
+def test_a_notebook_starts_one_run_in_several_processes(tmp_path):
+    """As notebook 06 does for several GPUs, by accelerate's launcher for processors."""
+    words = [*SMOKE, "--quiet", "--folder", str(tmp_path / "run")]
+    script = "from accelerate import debug_launcher\nfrom stdcf_lib.itsl.command import main\n"
+    script += f"debug_launcher(main, ({words!r},), num_processes=2)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert {row["processes"] for row in Run(tmp_path / "run").metrics if "steps" in row} == {2}
+    assert answer.stdout.count("test top-1") == 1
+
+
 def test_a_plan_needs_neither_torchvision_nor_a_decoder():
     script = """
 import sys
