@@ -41,6 +41,10 @@ def projected(kind: str, how: str, tau: str) -> list[float]:
 # "notebook: sentence" → what is larger, what is smaller; the interval of the difference leaves out zero.
 AHEAD: dict[str, tuple[Numbers, Numbers]] = {
     "04: against Table A's rank-1, STDCF is better": (lambda: errors("rank1"), lambda: errors("stdcf")),
+    "04: with a start and a rate of its own for each, the wider rank-1 stays behind": (
+        lambda: reconstruction.tuned_errors("rank1-wide"),
+        lambda: reconstruction.tuned_errors("stdcf"),
+    ),
     "04: a ReLU between the factors hurts": (lambda: errors("rank1-relu"), lambda: errors("stdcf")),
     "04: early on STDCF is ahead of rank-1": (lambda: errors_at("rank1", 5), lambda: errors_at("stdcf", 5)),
     "04: early on STDCF is ahead of the wider rank-1": (lambda: errors_at("rank1-wide", 5), lambda: errors_at("stdcf", 5)),
@@ -162,6 +166,24 @@ def test_04_the_two_worst_runs_are_those_that_lost_channels():
     worst = sorted(last, key=last.__getitem__)[-2:]
     dead = [run for run in last if plots.count_dead(*run)]
     assert sorted(worst) == sorted(dead) and {name for name, _ in worst} == {"rank1-relu"}
+
+
+def test_04_full_3d_is_level_where_no_channel_died_and_above_all_of_stdcfs_runs_where_one_did():
+    found, joint = reconstruction.tuned_errors("full"), reconstruction.tuned_errors("stdcf")
+    dead = [plots.count_dead("tuned-full", seed) for seed in reconstruction.TUNED_SEEDS]
+    lucky, others = ([error for error, count in zip(found, dead, strict=True) if bool(count) == lost] for lost in (False, True))
+    assert len(lucky) > 2 and not difference(lucky, joint).decided and min(others) > max(joint)
+    assert not any(plots.count_dead("tuned-stdcf", seed) for seed in reconstruction.TUNED_SEEDS)
+    assert not any(plots.count_dead("full", seed) for seed in reconstruction.SEEDS)
+
+
+def test_04_twice_the_epochs_lower_each_contestant_a_little_and_keep_the_order():
+    at_50, at_100 = (
+        [reconstruction.tuned_errors(family, epochs, [reconstruction.LONG_SEED])[0] for family in reconstruction.CHOSEN]
+        for epochs in (reconstruction.EPOCHS, reconstruction.LONG_EPOCHS)
+    )
+    assert all(0.9 * before < after < before for before, after in zip(at_50, at_100, strict=True))
+    assert at_50 == sorted(at_50) and at_100 == sorted(at_100)
 
 
 def test_04_one_temporal_atom_is_too_few_and_one_spatial_atom_too():

@@ -51,6 +51,8 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "03_coupling": tr_mnist.coupling,
     "04_learning_curves": reconstruction.learning_curves,
     "04_final_errors": reconstruction.final_errors,
+    "04_care": reconstruction.care,
+    "04_answer": reconstruction.answer,
     "04_error_by_weights": reconstruction.error_by_weights,
     "04_starts": reconstruction.starts,
     "04_sweep": reconstruction.sweep,

@@ -111,7 +111,7 @@ def care() -> Drawing:
     """Draw what each start at each rate ended with, on validation clips: a line a start, a marker for the mean of the seeds;
     and what the best starts ended with in runs of full length, which the rate was chosen by."""
     rates = reconstruction.CARE_RATES
-    figure, panels = new_figure(1, 3, width=8.4, height=3.4, sharey=True)
+    figure, panels = new_figure(1, 3, width=8.4, height=4.2, sharey=True)
     arrays: dict[str, np.ndarray] = {"rates": np.array(rates)}
     for axes, (family, all_starts) in zip(panels, reconstruction.CARE_STARTS.items(), strict=True):
         for start, marker, line in zip(all_starts, "osv", ("-", "--", ":"), strict=True):
@@ -126,9 +126,9 @@ def care() -> Drawing:
         axes.axvline(reconstruction.CHOSEN[family][1], color=BLACK, linewidth=1, alpha=0.4, zorder=0)
         arrays[f"{family}, 50 epochs"] = np.array(list(long.values()))
         axes.set(xscale="log", yscale="log", xlabel="learning rate", title=FAMILIES[family].title)
-        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.set_xticks(rates, ["3e-4", "1e-3", "3e-3", "1e-2"])
         axes.minorticks_off()
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
     panels[0].set_ylabel("validation MSE (gray²)")
     panels[0].set_yticks([0.015, 0.02, 0.03, 0.05], ["0.015", "0.02", "0.03", "0.05"])
     return Drawing(figure, arrays)
@@ -153,7 +153,8 @@ def answer(seeds: Sequence[int] = reconstruction.TUNED_SEEDS) -> Drawing:
     errors = {family: np.array(tuned_errors(family, seeds=seeds)) for family in reconstruction.CHOSEN}
     figure, (left, right) = new_figure(1, 2, width=8.4, height=3.0, width_ratios=[1.5, 1])
     _dots(left, errors, {name: f"{FAMILIES[name].title}\n{weights(name):,} weights" for name in errors})
-    left.set(xlabel=MSE, xlim=(None, None), title=f"{len(seeds)} seeds each, a bar for the mean")
+    left.set(xlabel=MSE, xlim=(0.01, None), title=f"{len(seeds)} seeds each, a bar for the mean")
+    left.locator_params(axis="x", nbins=5)
     arrays = dict(errors)
     right.axvspan(-5, 5, color=BLACK, alpha=0.08, linewidth=0)
     right.axvline(0, color=BLACK, linewidth=1)
