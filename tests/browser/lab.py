@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -83,12 +84,16 @@ def serving(folder: Path) -> Iterator[tuple[Path, str]]:
         server.wait()
 
 
-def run_all(page: Page, lab: tuple[Path, str], path: Path) -> None:
-    """Open a copy of the notebook without its outputs, run what shows a panel, and see each cell end without an error."""
+PANEL_CALL = re.compile(r"explore\.[a-z_]+\(")
+
+
+def run_all(page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL) -> None:
+    """Open a copy of the notebook without its outputs, run its first cell and those that are chosen, by default what shows a
+    panel, and see each end without an error."""
     served, address = lab
     notebook = nbformat.read(path, as_version=4)
     imports, *others = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    cells = [imports, *(cell for cell in others if "explore." in cell.source)]
+    cells = [imports, *(cell for cell in others if chosen.search(cell.source))]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown" or cell in cells]

@@ -6,6 +6,7 @@ A picture of what the browser showed at the end is kept in pytest's temporary fo
 """
 
 import operator
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.lab import MINUTE, NOTEBOOKS, PANEL, SHOWN, browsing, controls_of, run_all, serving
+from tests.browser.lab import MINUTE, NOTEBOOKS, PANEL, PANEL_CALL, SHOWN, browsing, controls_of, run_all, serving
 
 NAME = "control => control.closest('.widget-inline-hbox').innerText"
 
@@ -53,7 +54,7 @@ def move(control: Locator, action: Callable, panel: Locator, until: Callable) ->
 def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_path):
     run_all(page, lab, path)
     panels = page.locator(PANEL)
-    assert panels.count() == path.read_text().count("explore.")
+    assert panels.count() == len(PANEL_CALL.findall(path.read_text()))
     for number, panel in enumerate(panels.all()):
         at_rest = panel.evaluate(SHOWN)
         for control, there, back in controls_of(panel):
@@ -65,6 +66,33 @@ def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_pa
     outside = page.locator(".jp-OutputArea").locator("[role=slider], select, input[type=checkbox]").count() - reached
     assert outside == 0, "a control moves nothing that this test can see: put it into a Panel"
     page.screenshot(path=tmp_path / f"{path.stem}.png")
+
+
+WATCHED = """
+watch = explore.Watch(folder, seconds=0.2)
+display(watch)
+line = "noise --small --frames 4 --size 32 --batch-size 4 --epochs 8 --final-epochs 8 --workers 0 --quiet --log-every 1"
+command.main([*line.split(), "--folder", str(folder)], watch)
+print("over")
+"""
+
+
+def test_a_run_is_seen_while_it_goes(page, lab, tmp_path):
+    imports = "import tempfile\nfrom pathlib import Path\nfrom IPython.display import display\n"
+    imports += "from stdcf_lib import explore\nfrom stdcf_lib.itsl import command\nfolder = Path(tempfile.mkdtemp(), 'run')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (imports, WATCHED)])
+    path = tmp_path / "watched.ipynb"
+    nbformat.write(notebook, path)
+    pictures: list[str] = []
+    page.expose_function("seen", lambda picture: pictures.append(picture))
+    page.add_init_script("""setInterval(async () => {
+        const image = document.querySelector("img.widget-image");
+        const over = document.body.innerText.includes("test top-1");
+        if (image) seen(over + new Uint8Array(await crypto.subtle.digest(
+            "SHA-256", await (await fetch(image.src)).arrayBuffer())).join());
+    }, 100);""")
+    run_all(page, lab, path, re.compile("Watch"))
+    assert len({picture for picture in pictures if picture.startswith("false")}) > 3
 
 
 SLOW = """
