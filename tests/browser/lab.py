@@ -84,7 +84,7 @@ def serving(folder: Path) -> Iterator[tuple[Path, str]]:
         server.wait()
 
 
-PANEL_CALL = re.compile(r"explore\.[a-z_]+\(")
+PANEL_CALL = re.compile(r"explore\.(?!Watch)")
 
 
 def run_all(page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL) -> None:
