@@ -45,6 +45,7 @@ AHEAD: dict[str, tuple[Numbers, Numbers]] = {
         lambda: reconstruction.tuned_errors("rank1-wide"),
         lambda: reconstruction.tuned_errors("stdcf"),
     ),
+    "04: widening rank-1 helps": (lambda: errors("rank1"), lambda: errors("rank1-wide")),
     "04: a ReLU between the factors hurts": (lambda: errors("rank1-relu"), lambda: errors("stdcf")),
     "04: early on STDCF is ahead of rank-1": (lambda: errors_at("rank1", 5), lambda: errors_at("stdcf", 5)),
     "04: early on STDCF is ahead of the wider rank-1": (lambda: errors_at("rank1-wide", 5), lambda: errors_at("stdcf", 5)),

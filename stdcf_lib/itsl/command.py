@@ -5,6 +5,7 @@
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from stdcf_lib.models.resnet import start_from_image
 from stdcf_lib.runs import FolderInUse, machine
 
 BATCH_SIZE = 64
+MATCHED = math.inf  # --direct without a number of epochs; no text, which argparse would parse
 LEAST_STEPS = 20
 """Of an epoch: batches are enlarged no further than leaves as many, unless it is asked for. [ours]"""
 
@@ -121,9 +123,9 @@ def parser() -> argparse.ArgumentParser:
     clips.add_argument("--epochs", type=_number(above=0), help="of each stage")
     clips.add_argument("--final-epochs", type=_number(least=0), help="of the last, full-size stage; 0 leaves it out")
     clips.add_argument(
-        "--direct", action="store_true",
-        help="no stages: full-size training, as a reference; by default for as many multiplications as all stages of the "
-        "recipe with --kind stdcf",
+        "--direct", nargs="?", const=MATCHED, type=_number(above=0), metavar="EPOCHS",
+        help="no stages: full-size training, as a reference. Without a number, for as many multiplications as all stages of "
+        "the same command cost without --direct, with --kind stdcf",
     )  # fmt: skip
     clips.add_argument("--swap", choices=SWAPS, help="what becomes of the atoms at another size; default resample")
     clips.add_argument(
@@ -222,7 +224,7 @@ def completed(arguments: argparse.Namespace) -> dict[str, str]:
         if getattr(arguments, name, None) is not None:
             sources[name] = "given"
         elif name == "swap":
-            arguments.swap = SWAP if arguments.kind == "stdcf" and not arguments.direct else "keep"
+            arguments.swap = SWAP if arguments.kind == "stdcf" else "keep"
         elif name == "reduction":
             arguments.reduction = 4
         elif name != "enlarge":
@@ -244,7 +246,7 @@ def stages(arguments: argparse.Namespace, clips: int | None = None) -> list[Stag
         ValueError: clips that cannot be reduced.
     """
     if arguments.direct:
-        return [Stage("direct", arguments.frames, arguments.size, None, arguments.final_epochs)]
+        return [Stage("direct", arguments.frames, arguments.size, None, arguments.direct)]
     clips = PRESETS[arguments.dataset].clips[0] if clips is None else clips
     enlarge = arguments.enlarge or max(1, min(arguments.reduction, clips // (LEAST_STEPS * arguments.batch_size)))
     return schedule(
@@ -254,24 +256,25 @@ def stages(arguments: argparse.Namespace, clips: int | None = None) -> list[Stag
 
 
 def as_long_as_the_stages(arguments: argparse.Namespace) -> float:
-    """The full-size epochs that cost as many multiplications as ITSL of the same recipe with STDCF does."""
-    staged = argparse.Namespace(**vars(arguments) | {"direct": False, "kind": "stdcf", "swap": None, "image_weights": None})
-    completed(staged)
+    """The full-size epochs that cost as many multiplications as what the same arguments ask for without --direct, of STDCF."""
+    ours = argparse.Namespace(**vars(arguments) | {"image_weights": None})
+    theirs = argparse.Namespace(**vars(ours) | {"direct": None, "kind": "stdcf"})
+    theirs.batch_size = theirs.batch_size or BATCH_SIZE  # which makes steps larger, and no more multiplications
     classes = PRESETS[arguments.dataset].classes or 1  # a head costs next to nothing
-    epochs = full_size_epochs(network(staged, classes), stages(staged), staged.swap)
+    epochs = full_size_epochs(network(theirs, classes), stages(theirs), arguments.swap if arguments.kind == "stdcf" else SWAP)
     full = [Stage("full", arguments.frames, arguments.size)]
-    theirs, ours = (plan(network(one, classes), full, "keep", 2)[0]["gmacs"] for one in (staged, arguments))
-    return epochs * theirs / ours
+    a_clip = [plan(network(one, classes), full, "keep", 2)[0]["gmacs"] for one in (theirs, ours)]
+    return epochs * a_clip[0] / a_clip[1]
 
 
 def in_words(arguments: argparse.Namespace, planned: list[Stage], sources: dict[str, str]) -> str:
     """The recipe of completed arguments, a line a number, with where each comes from."""
-    values = {name: getattr(arguments, name) for name in sources}
+    values = {name: getattr(arguments, name) for name in SOURCES}
     grown = {stage.batch: recipe(arguments).rate(stage) for stage in planned}
     values["enlarge"] = "; ".join(f"{k * arguments.batch_size} clips at a rate of {rate:g}" for k, rate in grown.items())
     if arguments.direct:
-        about_stages = ("iterations", "reduction", "epochs", "swap", "enlarge")
-        values = {name: value for name, value in values.items() if name not in about_stages}
+        about_stages = ("iterations", "reduction", "epochs", "final_epochs", "swap", "enlarge")
+        values = {"direct": arguments.direct} | {name: value for name, value in values.items() if name not in about_stages}
     texts = {
         name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items() if value is not None
     }
@@ -288,7 +291,7 @@ def recipe(arguments: argparse.Namespace) -> Recipe:
         arguments.learning_rate * (grown**0.5 if adam else grown),
         arguments.weight_decay,
         arguments.clip_norm,
-        arguments.swap,
+        "keep" if arguments.direct else arguments.swap,
         arguments.seed,
         adam,
         average=arguments.average,
@@ -312,9 +315,10 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[
         arguments.stride = 8
     try:
         sources = completed(arguments)
-        if arguments.direct and sources["final_epochs"] != "given":
-            arguments.final_epochs = as_long_as_the_stages(arguments)
-            sources["final_epochs"] = "as many multiplications as all stages of ITSL"
+        if arguments.direct:
+            sources["direct"] = "as many multiplications as all stages" if arguments.direct == MATCHED else "given"
+        if arguments.direct == MATCHED:
+            arguments.direct = as_long_as_the_stages(arguments)
     except ValueError as error:
         command.error(str(error))
     return arguments, sources
@@ -356,7 +360,7 @@ def _plan(arguments: argparse.Namespace, training: Training) -> None:
     batch = max(1, arguments.batch_size // processes // arguments.accumulation)
     if main:
         print()
-        print_plan(plan(training.model, training.stages, arguments.swap, batch, arguments.precision))
+        print_plan(plan(training.model, training.stages, training.recipe.swap, batch, arguments.precision))
     if not arguments.no_steps:
         rows = hours(training)
         if main:
@@ -370,8 +374,9 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
         return f"--{min(idle).replace('_', '-')} is about atoms, which --kind {arguments.kind} has not; leave it out"
     if arguments.small and arguments.image_weights:
         return "--image-weights is for the full network, and --small asks for another; leave out one of them"
-    if arguments.direct and (idle := given & {"swap", "enlarge"}):
-        return f"--{min(idle)} is about stages, and --direct has none; leave it out"
+    about_stages = {"iterations", "reduction", "epochs", "final_epochs", "swap", "enlarge"}
+    if arguments.direct not in (None, MATCHED) and (idle := given & about_stages):
+        return f"--{min(idle).replace('_', '-')} is about stages, and --direct {arguments.direct:g} has none; leave it out"
     if arguments.benchmark_loader and arguments.plan:
         return "--benchmark-loader loads true clips, and --plan none; leave out one of them"
     if arguments.no_steps and not arguments.plan:

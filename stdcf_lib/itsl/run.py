@@ -199,7 +199,7 @@ class Training:
         self.began = time.monotonic()
         with (
             self.whole.held() if main else nullcontext(),
-            self._kept_fast(),
+            self._as_it_runs(),
             tqdm(total=self.total, unit="MAC", unit_scale=True, disable=hidden, smoothing=0.05) as self.bar,
         ):
             if main:
@@ -419,7 +419,7 @@ class Training:
             self.model, self.swaps = copy.deepcopy(own)
             self._place_network()
             self.swaps.to(stage)
-            with self._kept_fast():
+            with self._as_it_runs():
                 passes = (1 + steps) * accumulated
                 self._fit(stage, 1 + steps, lambda epoch: [batch] * passes, 1, log=lines.append, log_every=1, progress=False)
                 self.model.eval()
@@ -444,7 +444,7 @@ class Training:
             self.model.compile()
 
     @contextmanager
-    def _kept_fast(self) -> Iterator[None]:
+    def _as_it_runs(self) -> Iterator[None]:
         """With cuDNN looking for the fastest ways, as shapes change from stage to stage alone; and BN over all processes."""
         several, on_gpu = self.accelerator.num_processes > 1, self.accelerator.device.type == "cuda"
         with torch.backends.cudnn.flags(benchmark=True), shared_bn(self.model, on_gpu) if several else nullcontext():

@@ -141,17 +141,24 @@ def test_stages_have_batches_that_fill_what_full_size_does(line, batches):
     assert {stage.batch for stage in stages(parsed(line))} == batches
 
 
-def test_the_reference_costs_what_the_stages_do():
-    (only,) = stages(parsed("something-v1 --direct --final-epochs 50"))
-    assert (only.name, only.frames, only.size, only.frozen, only.epochs, only.batch) == ("direct", 8, 224, None, 50, 1)
-    for kind in ("stdcf", "rank1"):
-        arguments = parsed(f"noise --small --direct --kind {kind} --frames 8 --size 64 --epochs 2 --final-epochs 3")
-        epochs = command.as_long_as_the_stages(arguments)
-        staged = parsed("noise --small --frames 8 --size 64 --epochs 2 --final-epochs 3")
-        rows = plan(network(staged), stages(staged), "resample", 2)
-        spent = sum(row["epochs"] * row["gmacs"] for row in rows)
-        (full,) = plan(network(arguments), [Stage("full", 8, 64)], "keep", 2)
-        assert epochs * full["gmacs"] == pytest.approx(spent)
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("stdcf", ""), ("stdcf", "--swap keep"), ("stdcf", "--iterations 2 --epochs 3 --final-epochs 1"), ("rank1", "")],
+)
+def test_the_same_command_with_direct_costs_what_its_stages_do(kind, words):
+    line = f"noise --small --frames 8 --size 64 {words}"
+    staged, arguments = parsed(line), parsed(f"{line} --direct --kind {kind}")
+    rows = plan(network(staged), stages(staged), staged.swap, 2)
+    spent = sum(row["epochs"] * row["gmacs"] for row in rows)
+    (only,) = stages(arguments)
+    (row,) = plan(network(arguments), [only], "keep", 2)
+    assert row["epochs"] * row["gmacs"] == pytest.approx(spent) and only.epochs > 1
+    assert (only.name, only.frames, only.size, only.frozen, only.batch) == ("direct", 8, 64, None, 1)
+
+
+def test_direct_may_be_told_how_long():
+    (only,) = stages(parsed("something-v1 --direct 50"))
+    assert only.epochs == 50
 
 
 def test_recipes_are_those_of_the_field():
@@ -232,8 +239,9 @@ MISTAKES = [
     ("noise --plan --epochs 0", "--epochs: '0': give a finite number above 0"),
     ("noise --plan --epochs nan", "--epochs: 'nan': give a finite number above 0"),
     ("noise --plan --final-epochs -1", "--final-epochs: '-1': give a finite number of at least 0"),
-    ("noise --plan --direct --final-epochs 0", "stage 'direct': epochs=0"),
-    ("noise --plan --direct --swap keep", "--swap is about stages, and --direct has none"),
+    ("noise --plan --direct 0", "--direct: '0': give a finite number above 0"),
+    ("noise --plan --direct 4 --swap keep", "--swap is about stages, and --direct 4 has none"),
+    ("noise --plan --direct 4 --final-epochs 2", "--final-epochs is about stages, and --direct 4 has none"),
     ("noise --no-steps --folder {}/run", "--no-steps is about --plan"),
     ("noise --plan --benchmark-loader", "--benchmark-loader loads true clips, and --plan none"),
     ("kinetics400 --benchmark-loader", "name the folder of your videos with --data"),
