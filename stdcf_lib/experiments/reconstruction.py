@@ -151,8 +151,8 @@ def care() -> dict[str, tuple[Variant, int, int]]:
 
 
 # The best rate after ten epochs need not be the best after fifty, so each family's is chosen by runs of full length, from the
-# best start that the short ones found at each. (It was seen when five runs at the short ones' choice ended badly on test clips; they are not
-# kept. The choice below is by validation clips alone, where 1e-2 ends above 3e-3 for all.)
+# best start that the short ones found at each. (It was seen when five runs at the short ones' choice ended badly on test clips;
+# they are not kept. The choice below is by validation clips alone, where 1e-2 ends above 3e-3 for all.)
 LONG_CARE = {
     "stdcf": {1e-3: "dct", 3e-3: "bessel", 1e-2: "random"},
     "rank1-wide": {1e-3: "composed", 3e-3: "composed", 1e-2: "each"},
