@@ -279,7 +279,8 @@ def in_words(arguments: argparse.Namespace, planned: list[Stage], sources: dict[
         name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items() if value is not None
     }
     width = max(map(len, texts.values())) + 2
-    rows = [f"{name.replace('_', ' '):15}{text:{width}}{sources[name]}" for name, text in texts.items()]
+    labels = {name: "batches" if name == "enlarge" else name.replace("_", " ") for name in texts}
+    rows = [f"{labels[name]:15}{text:{width}}{sources[name]}" for name, text in texts.items()]
     return "\n".join(["the recipe, and where it comes from:", *rows])
 
 
@@ -416,9 +417,9 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
     sets = _by_one_process(accelerator, lambda: _blank(arguments) if arguments.plan else preset.sets(arguments))
     num_classes = preset.classes or len(sets.classes)
-    if arguments.batch_size is None:  # of one's own videos, which may be few; a share for each part
+    if arguments.batch_size is None:  # of one's own videos, which may be few; BN wants more than one, and each part its share
         parts = accelerator.num_processes * arguments.accumulation
-        arguments.batch_size = max(1, min(BATCH_SIZE, len(sets.training) // 8) // parts) * parts
+        arguments.batch_size = max(1, min(BATCH_SIZE, max(4, len(sets.training) // 8)) // parts) * parts
     planned = stages(arguments, len(sets.training))
 
     def data(stage: Stage) -> tuple[Clips, Clips]:

@@ -408,3 +408,15 @@ def test_the_network_is_the_one_asked_for():
     assert model.stages[0][0].checkpointing and len(model.stages[0][0].residual[3].psi) == 4
     torch.manual_seed(arguments.seed)
     assert torch.equal(next(model.parameters()), next(stdcf_r50(spatial_atoms=4).parameters()))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, 4), (45, 9), (400, 64)])
+def test_few_videos_have_small_batches(own_videos, tmp_path, count, expected):
+    """An eighth of those to train on, which are four fifths of two classes; but 4 at least and 64 at most."""
+    for way in own_videos(tmp_path / "videos", 1).iterdir():
+        for number in range(1, count):
+            (way / f"{number}.mp4").symlink_to(way / "0.mp4")
+    arguments = command.parse(f"folder --plan --small --data {tmp_path / 'videos'}".split())[0]
+    assert arguments.batch_size is None
+    command.training_of(arguments)
+    assert arguments.batch_size == expected
