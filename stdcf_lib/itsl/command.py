@@ -271,7 +271,7 @@ def in_words(arguments: argparse.Namespace, planned: list[Stage], sources: dict[
     """The recipe of completed arguments, a line a number, with where each comes from."""
     values = {name: getattr(arguments, name) for name in SOURCES}
     grown = {stage.batch: recipe(arguments).rate(stage) for stage in planned}
-    values["enlarge"] = "; ".join(f"{k * arguments.batch_size} clips at a rate of {rate:g}" for k, rate in grown.items())
+    values["enlarge"] = "; ".join(f"{k * arguments.batch_size} at rate {rate:g}" for k, rate in grown.items())
     if arguments.direct:
         about_stages = ("iterations", "reduction", "epochs", "final_epochs", "swap", "enlarge")
         values = {"direct": arguments.direct} | {name: value for name, value in values.items() if name not in about_stages}

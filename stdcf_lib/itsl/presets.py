@@ -135,11 +135,11 @@ PRESETS = {
 SWAP = "resample"
 SOURCES = {
     "iterations": "ours",
-    "reduction": "ours: the paper only says that both stages are reduced",
+    "reduction": "ours, the paper only says that both are reduced",
     "epochs": "ours, the paper does not say",
     "final_epochs": "ours, the paper does not say",
-    "swap": "ours: better than keep in notebook 06, and dearer; keep is the paper's Table C, 3×3×3 everywhere",
-    "enlarge": "ours: stages fill what full size does",
+    "swap": "ours (notebook 06); the paper's Table C is keep",
+    "enlarge": "ours, stages fill what full size does",
     "optimizer": "usual in the field, the paper does not say",
     "learning_rate": "usual in the field, the paper does not say",
     "weight_decay": "usual in the field, the paper does not say",

@@ -120,7 +120,7 @@ def test_the_recipe_is_printed_with_its_sources():
     words = command.in_words(arguments, stages(arguments), sources)
     assert "iterations     3" in words and "the paper, appendix D" in words
     assert "\nepochs         7" in words and words.count("given") == 1
-    assert "256 clips at a rate of 0.4; 64 clips at a rate of 0.1" in words
+    assert "256 at rate 0.4; 64 at rate 0.1" in words
     assert sources.keys() == SOURCES.keys() and all(
         text.startswith(("the paper", "ours", "usual", "given")) for text in sources.values()
     )
