@@ -655,7 +655,7 @@ def test_an_average_is_what_is_scored_and_what_goes_on(tmp_path):
     assert not torch.equal(nets[0.9].fc.weight, nets[None].fc.weight)
 
 
-def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
+def test_the_network_is_compiled_in_place_where_it_is_asked_for(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda net: compiled.append(net))
     net = itsl_job.network()
