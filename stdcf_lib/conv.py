@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stdcf_lib import forms
 from stdcf_lib.atoms import spatial_atoms as make_spatial_atoms
 from stdcf_lib.atoms import temporal_atoms as make_temporal_atoms
 from stdcf_lib.checks import choice
@@ -19,8 +20,6 @@ from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.geometry import (
     Size,
     Triple,
-    along_space,
-    along_time,
     channels_of,
     dtype_of,
     output_padding_of,
@@ -57,6 +56,7 @@ class _STDCF(nn.Module):
     alpha: nn.Parameter
     bias: nn.Parameter | None
     transposed: bool
+    _kept: Any = None
 
     def __init__(
         self,
@@ -151,13 +151,7 @@ class _STDCF(nn.Module):
         Returns:
             (C_out, C_in/groups, kt, kh, kw); transposed layers have (C_in, C_out/groups, kt, kh, kw), as torch does.
         """
-        # Filters are few and outputs many: building them in full precision costs nothing and keeps autocast's rounding to one.
-        device = self.alpha.device.type
-        with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta has no autocast to switch off
-            products = torch.einsum("mhw,nt->mnthw", self.psi, self.phi)
-            return (self.alpha.flatten(2).flatten(0, 1) @ products.flatten(2).flatten(0, 1)).view(
-                *self.alpha.shape[:2], *self.kernel_size
-            )
+        return forms.filters(self.alpha, self.psi, self.phi)
 
     def freeze(self, what: str | None) -> None:
         """Fix the `"spatial"` atoms, the `"temporal"` ones or `"both"`, and let all else train; `None` lets everything train.
@@ -258,13 +252,37 @@ class _STDCF(nn.Module):
         self.alpha.copy_(alpha.T.unflatten(0, image.shape[:2]).unflatten(2, (len(self.psi), len(self.phi))))
         return 1 - float((self.filters().double() - inflated).square().sum() / inflated.square().sum())
 
-    def _evaluated_by_atoms(self, x: Tensor) -> bool:
-        """`evaluation="auto"`: the faster form where that was measured, see `benchmarks/`; otherwise one convolution."""
-        if self.evaluation != "auto":
-            return self.evaluation == "atoms"
-        return False
+    def _by_atoms(self, x: Tensor, way: forms.Way) -> bool:
+        """Whether x (B, C, T, H, W) is to meet the atoms; the filters otherwise."""
+        if self.evaluation == "auto":
+            return forms.quicker(x, self.alpha, self.psi, self.phi, way, self.transposed)
+        return self.evaluation == "atoms"
+
+    def _filters_now(self) -> Tensor:
+        """`filters()`, and the same tensor again for as long as it is not to be differentiated and no parameter has changed."""
+        parameters = (self.alpha, self.psi, self.phi)
+        differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        # Within functional_call, or while compiling, parameters are not what they seem.
+        if (
+            self.training
+            or differentiable
+            or torch.compiler.is_compiling()
+            or any(type(p) is not nn.Parameter for p in parameters)
+        ):
+            return self.filters()
+        # What is written through `.data` counts no version, so that some values are compared as well.
+        some = torch.cat([p.detach().flatten()[:: max(1, p.numel() // 1000)].double() for p in parameters])
+        now = [(id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
+        if self._kept is None or self._kept[0] != now or not torch.equal(self._kept[1], some):
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = now, some, self.filters()
+        return self._kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._kept = None
         # Module.to(memory_format=torch.channels_last_3d) is meant for filters (5-D) and refuses 4-D parameters such as α.
         return super()._apply(lambda t: fn(t.unsqueeze(-1)).squeeze(-1).contiguous() if t.dim() == 4 else fn(t), recurse)
 
@@ -314,8 +332,10 @@ class STDCFConv3d(_STDCF):
         spatial_atoms: M. By default 5, as in the paper for 3×3, or as many as a smaller kernel has room for.
         temporal_atoms: N. By default 3, as in the paper for 3 frames, or as many as a shorter kernel has room for.
         atoms: how they start: `"fourier-bessel"` (cosines in time), `"dct"` or `"random"`; see `stdcf_lib.atoms`. [ours]
-        evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` runs the three layers above; `"auto"` takes the
-            faster one. They agree to rounding; `"atoms"` keeps many times the maps for backward (`make bench`).
+        evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` takes the three steps above, on a CPU in the
+            order and the layout of `stdcf_lib.forms.by_atoms`, elsewhere as three layers; `"auto"` takes the one that should be
+            faster, by the rule of `stdcf_lib.forms.quicker`. They agree to rounding. Clips in `torch.channels_last_3d` spare
+            copies.
 
     Attributes:
         psi: ψ, (M, kh, kw).  phi: φ, (N, kt).  alpha: α, (C_out, C_in/groups, M, N).  bias: (C_out,) or None.
@@ -370,13 +390,16 @@ class STDCFConv3d(_STDCF):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, H, W) or (C_in, T, H, W), floats → the same with C_out and the sizes `torch.nn.Conv3d` gives."""
         self._check_input(x, self.in_channels)
+        if x.dim() == 4:
+            return self.forward(x[None])[0]
         padding = self.padding
         if self.padding_mode != "zeros":
             x = F.pad(x, self._sides(), mode=self.padding_mode)
             padding = (0, 0, 0)
-        if self._evaluated_by_atoms(x):
-            return self._by_atoms(x, padding)
-        return F.conv3d(x, self.filters(), self.bias, self.stride, padding, self.dilation, self.groups)
+        way = forms.Way(self.stride, padding, self.dilation, self.groups)
+        if self._by_atoms(x, way):
+            return forms.by_atoms(x, self.alpha, self.psi, self.phi, self.bias, way)
+        return F.conv3d(x, self._filters_now(), self.bias, *way)
 
     def _sides(self) -> list[int]:
         """How much to pad before and after each axis, the last axis first, as `F.pad` counts."""
@@ -385,19 +408,6 @@ class STDCFConv3d(_STDCF):
             reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             return [side for r in reversed(reach) for side in (r // 2, r - r // 2)]
         return [0] * 6 if isinstance(padding, str) else [p for p in reversed(padding) for _ in range(2)]
-
-    def _by_atoms(self, x: Tensor, padding: str | Triple) -> Tensor:
-        """Eq. 2 as written: temporal atoms, spatial atoms, joint coefficients."""
-        if x.dim() == 4:
-            return self._by_atoms(x[None], padding)[0]
-        (st, *s), (dt, *d) = self.stride, self.dilation
-        in_time, in_space = along_time(padding, 0), along_space(padding, 0)
-        maps = x.flatten(0, 1).unsqueeze(1)  # atoms are shared by all channels, so channels join the batch
-        maps = F.conv3d(maps, self.phi[:, None, :, None, None], None, (st, 1, 1), in_time, (dt, 1, 1))
-        maps = F.conv3d(maps.flatten(0, 1).unsqueeze(1), self.psi[:, None, None], None, (1, *s), in_space, (1, *d))
-        maps = maps.view(len(x), -1, *maps.shape[2:])  # (B, C_in · N · M, T', H', W')
-        joint = self.alpha.transpose(2, 3).flatten(1)[:, :, None, None, None]
-        return F.conv3d(maps, joint, self.bias, groups=self.groups)
 
 
 class STDCFConvTranspose3d(_STDCF):
@@ -446,24 +456,14 @@ class STDCFConvTranspose3d(_STDCF):
     def forward(self, x: Tensor, output_size: tuple[int, ...] | None = None) -> Tensor:
         """As `torch.nn.ConvTranspose3d`: `output_size` (T, H, W) chooses among the sizes that a stride makes possible."""
         self._check_input(x, self.in_channels)
-        extra = self.output_padding if output_size is None else self._extra_for(x, output_size)
-        if self._evaluated_by_atoms(x):
-            return self._by_atoms(x, extra)
-        return F.conv_transpose3d(x, self.filters(), self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
-
-    def _by_atoms(self, x: Tensor, extra: tuple[int, ...]) -> Tensor:
         if x.dim() == 4:
-            return self._by_atoms(x[None], extra)[0]
-        (st, *s), (dt, *d), (et, *e) = self.stride, self.dilation, extra
-        in_time, in_space = along_time(self.padding, 0), along_space(self.padding, 0)
-        joint = self.alpha.transpose(2, 3).flatten(1)[:, :, None, None, None]
-        maps = F.conv_transpose3d(x, joint, groups=self.groups)  # (B, C_out · N · M, T, H, W)
-        maps = maps.view(-1, len(self.psi), *maps.shape[2:])
-        maps = F.conv_transpose3d(maps, self.psi[:, None, None], None, (1, *s), in_space, (0, *e), 1, (1, *d))
-        maps = maps.view(-1, len(self.phi), *maps.shape[2:])
-        maps = F.conv_transpose3d(maps, self.phi[:, None, :, None, None], None, (st, 1, 1), in_time, (et, 0, 0), 1, (dt, 1, 1))
-        maps = maps.view(len(x), self.out_channels, *maps.shape[2:])
-        return maps if self.bias is None else maps + self.bias.to(maps.dtype).view(-1, 1, 1, 1)  # autocast lowers maps alone
+            return self.forward(x[None], output_size)[0]
+        extra = self.output_padding if output_size is None else self._extra_for(x, output_size)
+        way = forms.Way(self.stride, self.padding, self.dilation, self.groups)
+        if self._by_atoms(x, way):
+            return forms.by_atoms_transposed(x, self.alpha, self.psi, self.phi, self.bias, way, extra)
+        filters = self._filters_now()
+        return F.conv_transpose3d(x, filters, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
 
     def _extra_for(self, x: Tensor, output_size: tuple[int, ...]) -> tuple[int, ...]:
         wanted = tuple(output_size)[-3:]

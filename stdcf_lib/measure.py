@@ -35,8 +35,9 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
       buffers left out. It includes the input, where a layer keeps it, and a rebuilt W. It is not the peak: gradients, the
       workspace of a kernel and the optimiser's state come on top.
 
-    `evaluation="auto"` counts as on the CPU. Layers that keep tensors out of autograd's sight (a custom `Function` that stores
-    them as attributes) or checkpoint their activations are not seen.
+    `evaluation="auto"` counts as `"filters"`, so that a count depends on no machine, and `"atoms"` as the three layers of
+    Eq. 2 (on a CPU they keep less: `stdcf_lib.forms`). Layers that keep tensors out of autograd's sight (a custom `Function`
+    that stores them as attributes) or checkpoint their activations are not seen.
 
     Args:
         model: takes one tensor of floats.

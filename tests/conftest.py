@@ -38,3 +38,12 @@ def chromium() -> str:
     if path is None:
         _absent("browser", "chromium is not installed: nothing to test the notebooks in")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the real KTH clips are kept decoded, shared by the processes that test side by side: it takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kth"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -247,7 +247,8 @@ def test_compiled_layers_answer_and_learn_alike(layer, clip):
     expected = with_gradients(layer(clip), clip, *layer.parameters())
     torch.compiler.reset()
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(with_gradients(compiled(clip), clip, *layer.parameters()), expected)
+    # Compiled, the atoms are met by other operations, in another order of sums.
+    torch.testing.assert_close(with_gradients(compiled(clip), clip, *layer.parameters()), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_work_as_functions_of_their_parameters(layer, clip):

@@ -24,6 +24,7 @@ FLOORS = {
     "measure": 1,
     "environment": 1,
     "geometry": 2,
+    "forms": 2,
     "conv": 2,
     "rank1": 2,
     "convert": 2,

@@ -368,11 +368,6 @@ def test_loader_processes_read_the_same(folder):
 # The real clips
 
 
-@pytest.fixture(scope="session")
-def real_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("kth")
-
-
 def test_real_clips_end_with_the_last_frame_of_the_list(user_data, real_cache):
     folder = user_data("kth")
     data = KTH(folder, None, cache=real_cache)

@@ -153,9 +153,9 @@ def test_kept_weights_give_the_kept_numbers():
     assert tempo.measured("stdcf", 1, "actions")["splits"]["test"] == pytest.approx(plain, abs=0.005)
 
 
-def test_real_features_are_those_of_the_real_clips(user_data):
+def test_real_features_are_those_of_the_real_clips(user_data, real_cache):
     folder = user_data("kth")
-    windows, kept = KTH(folder, None, on_bad="skip"), tempo.kept_features("rank1", 2, "real")
+    windows, kept = KTH(folder, None, on_bad="skip", cache=real_cache), tempo.kept_features("rank1", 2, "real")
     assert list(kept["clip"]) == windows.clip and kept["action"].tolist() == windows.action.tolist()
     chosen = range(0, len(windows), 30)
     clips = torch.stack([(windows[i] * 255).round().to(torch.uint8) for i in chosen])
@@ -163,10 +163,10 @@ def test_real_features_are_those_of_the_real_clips(user_data):
     torch.testing.assert_close(torch.from_numpy(kept["1, plain"][::30]), found, rtol=2e-2, atol=2e-3)
 
 
-def test_the_period_of_real_clips_is_measured_on_all_windows(user_data):
+def test_the_period_of_real_clips_is_measured_on_all_windows(user_data, real_cache):
     found = tempo.measured("stdcf", 0, "periods")
     assert set(found) == {"1.0", "2.0"} and all(0.5 < one["right"] <= 1 for one in found.values())
-    assert found["1.0"]["windows"] == len(KTH(user_data("kth"), None, frames=32, stride=2, on_bad="skip"))
+    assert found["1.0"]["windows"] == len(KTH(user_data("kth"), None, frames=32, stride=2, on_bad="skip", cache=real_cache))
 
 
 def test_the_guess_is_measured_against_those_who_know(monkeypatch):

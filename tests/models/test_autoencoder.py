@@ -35,19 +35,19 @@ def test_widths_and_strides_are_those_of_table_a():
 
 
 def test_all_families_start_with_filters_of_the_same_variance():
-    for name in ("conv1", "conv2", "deconv1", "deconv2", "conv3"):
-        spread = {}
-        for kind in KINDS:
-            squares = []
-            for seed in range(200):
-                torch.manual_seed(seed)
-                layer = getattr(ReconstructionAutoencoder(kind), name)
+    names = ("conv1", "conv2", "deconv1", "deconv2", "conv3")
+    squares = {(kind, name): [] for kind in KINDS for name in names}
+    for kind in KINDS:
+        for seed in range(200):
+            torch.manual_seed(seed)
+            model = ReconstructionAutoencoder(kind)
+            for name in names:
+                layer = getattr(model, name)
                 filters = layer.weight if kind == "full" else layer.filters()
-                squares.append(filters.detach().square().mean())
-            spread[kind] = torch.stack(squares).mean().item()
+                squares[kind, name].append(filters.detach().square().mean())
+    for (kind, name), found in squares.items():
         channels = {"conv1": 1, "deconv1": 8}.get(name, 4)
-        for kind, value in spread.items():
-            assert value == pytest.approx(2 / (27 * channels), rel=0.1), (name, kind)
+        assert torch.stack(found).mean().item() == pytest.approx(2 / (27 * channels), rel=0.1), (name, kind)
 
 
 def test_something_can_stand_between_the_factors_of_rank1():

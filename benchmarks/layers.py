@@ -1,0 +1,180 @@
+"""One layer at a time against its peers: every 3×3×3 convolution of Tables A to C, strided, dilated, transposed ones.
+
+`python -m benchmarks.layers` prints and records milliseconds by form, and what `evaluation="auto"` makes of them.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.video.resnet import Conv2Plus1D
+
+from benchmarks.record import keep
+from stdcf_lib import Rank1Conv3d, STDCFConv3d, STDCFConvTranspose3d, forms
+from stdcf_lib.measure import cost
+from stdcf_lib.runs import machine
+
+ROUNDS = 7
+LAST = torch.channels_last_3d
+
+
+class Case(NamedTuple):
+    """A convolution and what it meets: clips × frames × size²."""
+
+    ins: int
+    outs: int
+    size: int
+    stride: Any = 1
+    kernel: tuple[int, int, int] = (3, 3, 3)
+    dilation: Any = 1
+    clips: int = 2
+    frames: int = 8
+    transposed: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        dilation = self.dilation if isinstance(self.dilation, tuple) else (self.dilation,) * 3
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, self.kernel, strict=True))
+        return {"kernel_size": self.kernel, "stride": self.stride, "padding": padding, "dilation": self.dilation, "bias": False}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.clips, self.ins, self.frames, self.size, self.size)
+
+
+CASES = {
+    "C: res2": Case(64, 64, 56),
+    "C: res3, first": Case(128, 128, 56, (1, 2, 2)),
+    "C: res3": Case(128, 128, 28),
+    "C: res4, first": Case(256, 256, 28, (1, 2, 2)),
+    "C: res4": Case(256, 256, 14),
+    "C: res5, first": Case(512, 512, 14, (1, 2, 2)),
+    "C: res5": Case(512, 512, 7),
+    "B: conv1": Case(1, 16, 70, kernel=(5, 3, 3), frames=16),
+    "B: conv2": Case(16, 32, 35, kernel=(5, 3, 3), frames=16),
+    "B: conv3": Case(32, 64, 17, clips=8),
+    "A: conv2": Case(4, 8, 14, 2, clips=64, frames=4),
+    "A: deconv1": Case(8, 4, 7, 2, clips=64, frames=2, transposed=True),
+    "32 to 32": Case(32, 32, 56),
+    "48 to 48": Case(48, 48, 28),
+    "64 to 128": Case(64, 128, 28),
+    "64, one clip": Case(64, 64, 56, clips=1),
+    "64, small": Case(64, 64, 7),
+    "128, tempo 2": Case(128, 128, 28, dilation=(2, 1, 1)),
+    "128, half the frames": Case(128, 128, 28, (2, 1, 1)),
+    "96, 5×3×3": Case(96, 96, 28, kernel=(5, 3, 3)),
+    "128, 1×3×3": Case(128, 128, 28, kernel=(1, 3, 3)),
+    "128, odd frames": Case(128, 128, 28, frames=7),
+    "128, transposed": Case(128, 128, 28, transposed=True),
+    "256, one frame left": Case(256, 256, 14, frames=2, clips=8),
+}
+
+
+def medians(ways: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Milliseconds each way takes, in turn, round after round, as a machine's speed drifts; the first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: round(statistics.median(seen[1:]), 2) for name, seen in times.items()}
+
+
+def peers(case: Case) -> dict[str, nn.Module]:
+    """What a case is computed by, by name; `last` says that channels are last in memory."""
+    options = case.options
+    conv, joint = (nn.ConvTranspose3d, STDCFConvTranspose3d) if case.transposed else (nn.Conv3d, STDCFConv3d)
+    found: dict[str, nn.Module] = {
+        "Conv3d": conv(case.ins, case.outs, **options),
+        "Conv3d, last": conv(case.ins, case.outs, **options).to(memory_format=LAST),
+    }
+    for count in range(min(2, case.kernel[0]), min(3, case.kernel[0]) + 1):
+        for form in ("filters", "atoms"):
+            found[f"STDCF N={count}, {form}"] = joint(case.ins, case.outs, **options, temporal_atoms=count, evaluation=form)
+    if not case.transposed and case.kernel[0] > 1:
+        frozen = joint(case.ins, case.outs, **options, temporal_atoms=2, evaluation="atoms")
+        frozen.freeze("temporal")
+        found["STDCF N=2, atoms, φ frozen"] = frozen
+        found["rank-1"] = Rank1Conv3d(case.ins, case.outs, **options).to(memory_format=LAST)
+    if case.kernel == (3, 3, 3) and case.dilation == 1 and case.stride == 1 and not case.transposed:
+        middle = Conv2Plus1D(case.ins, case.outs, (case.ins * case.outs * 27) // (case.ins * 9 + 3 * case.outs))
+        found["Conv2Plus1D"] = middle.to(memory_format=LAST)
+    return found
+
+
+def measured(case: Case) -> dict[str, Any]:
+    """Milliseconds forward, and forward and backward, of each peer; and the bytes it keeps."""
+    modules = peers(case)
+    x = torch.rand(case.shape)
+    inputs = {name: x if name == "Conv3d" else x.to(memory_format=LAST) for name in modules}
+
+    def forward(name: str) -> Callable[[], Any]:
+        module, x = modules[name].eval(), inputs[name]
+
+        def run() -> None:
+            with torch.no_grad():
+                module(x)
+
+        return run
+
+    def both(name: str) -> Callable[[], Any]:
+        module, x = modules[name], inputs[name].clone(memory_format=torch.preserve_format).requires_grad_()
+        learning: list[Tensor] = [x, *(p for p in module.parameters() if p.requires_grad)]
+        gradient = torch.ones_like(module(x))
+
+        def run() -> None:
+            torch.autograd.grad(module(x), learning, gradient)
+
+        return run
+
+    one, two = medians({name: forward(name) for name in modules}), medians({name: both(name) for name in modules})
+    return {
+        name: {"forward, ms": one[name], "both, ms": two[name], "kept, MB": round(cost(m, case.shape).stored_bytes / 1e6, 1)}
+        for name, m in modules.items()
+    }
+
+
+def judged(found: dict[str, Any], case: Case) -> list[dict[str, Any]]:
+    """What "auto" chooses, and how much longer that takes than the better form."""
+    rows = []
+    module: Any
+    for name, module in peers(case).items():
+        if "atoms" not in name:
+            continue
+        for what, learning in (("forward, ms", False), ("both, ms", True)):
+            x = torch.empty(case.shape).to(memory_format=LAST).requires_grad_(learning)
+            module.requires_grad_(learning)
+            if learning and "frozen" in name:
+                module.freeze("temporal")
+            way = forms.Way(module.stride, module.padding, module.dilation)
+            chosen = "atoms" if forms.quicker(x, module.alpha, module.psi, module.phi, way, case.transposed) else "filters"
+            filters = name.replace("atoms", "filters").removesuffix(", φ frozen")
+            times = {"atoms": found[name][what], "filters": found[filters][what]}
+            rows.append({"layer": name.replace(", atoms", ""), "what": what, "auto": chosen,
+                         "ratio": round(times["atoms"] / times["filters"], 2),
+                         "over the better": round(times[chosen] / min(times.values()), 2)})  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    results: dict[str, Any] = {"machine": machine()}
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for title, case in CASES.items():
+            torch.manual_seed(0)
+            found = measured(case)
+            results[f"{title}, {threads} threads"] = {"case": case._asdict(), "ms": found, "auto": judged(found, case)}
+            base = min(found[name]["both, ms"] for name in ("Conv3d", "Conv3d, last"))
+            first = min(found[name]["forward, ms"] for name in ("Conv3d", "Conv3d, last"))
+            print(f"{title}, {threads} threads: Conv3d {first} / {base} ms; ", "; ".join(
+                f"{name} {row['forward, ms'] / first:.2f} / {row['both, ms'] / base:.2f}" for name, row in found.items()
+                if not name.startswith("Conv3d")), flush=True)  # fmt: skip
+    keep({"Layers": results})
+
+
+if __name__ == "__main__":
+    main()

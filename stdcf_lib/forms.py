@@ -1,0 +1,637 @@
+"""The forms of a decomposed convolution: three ways to compute the same y = W * x with W = Σ_mn α^{mn} ψ_m ⊗ φ_n.
+
+`by_filters` rebuilds W and convolves once; `by_layers` is Eq. 2 of the paper as written, and the readable one. `by_atoms` is
+the same sum in the order, and in the layout, in which a CPU is quick about it:
+
+```
+x ─── ψ ──▶ Z ─── α ──▶ G ─── φ ──▶ y          with C maps in, O out, M spatial and N temporal atoms
+frames      M·C maps    N·O maps    sums over
+of C maps   a frame     a frame     n and taps
+
+    depthwise   one matrix     depthwise           M·kh·kw·C + M·N·C·O + N·kt·O multiplications a voxel,
+                product                            of which the middle ones are nearly all; a filter takes kt·kh·kw·C·O
+```
+
+Three things make that order pay. Channels are last in memory, so that each step reads and writes whole vectors and none copies.
+Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
+more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again.
+
+With N ≥ kt, φ is folded into α, which leaves kt maps; and with kernels of 3 frames, stride 1 and an even number of frames, time
+runs by Winograd's F(2, 3): two products a frame for any N (Winograd, 1980; Lavin and Gray, CVPR 2016).
+
+```
+x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … 4, at half the frames each
+```
+"""
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stdcf_lib.geometry import Triple, along_space, along_time
+
+TILE = 8 << 20
+"""Bytes of Z at a time. [ours] The best of 4 to 32 MB here; it must hold in the cache together with what it becomes."""
+
+MOST = 256 << 20
+"""Bytes that the N·O maps of a clip may take, for "auto" to choose the atoms; W needs no such maps."""
+
+
+class Way(NamedTuple):
+    """How a filter moves: the arguments of `torch.nn.functional.conv3d` that are no tensors, in its order."""
+
+    stride: Triple
+    padding: Any
+    dilation: Triple
+    groups: int = 1
+
+    def in_numbers(self, kernel: tuple[int, ...]) -> "Way":
+        """With a padding of "valid" or "same" in numbers, where it is alike on both sides."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
+        if self.padding == "valid":
+            return self._replace(padding=(0, 0, 0))
+        if self.padding == "same" and not any(r % 2 for r in reach):
+            return self._replace(padding=tuple(r // 2 for r in reach))
+        return self
+
+
+def filters(alpha: Tensor, psi: Tensor, phi: Tensor) -> Tensor:
+    """W of Eq. 1: α (P, Q, M, N), ψ (M, kh, kw), φ (N, kt) → (P, Q, kt, kh, kw)."""
+    # Filters are few and outputs many: building them in full precision costs nothing and keeps autocast's rounding to one.
+    device = alpha.device.type
+    with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta has no autocast to switch off
+        products = torch.einsum("mhw,nt->mnthw", psi, phi)
+        return (alpha.flatten(2).flatten(0, 1) @ products.flatten(2).flatten(0, 1)).view(*alpha.shape[:2], *products.shape[2:])
+
+
+def by_layers(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    """Eq. 2 as written: temporal atoms, spatial atoms, joint coefficients. x (B, C, T, H, W) → (B, O, T', H', W')."""
+    (st, *s), padding, (dt, *d), groups = way
+    maps = x.flatten(0, 1).unsqueeze(1)  # atoms are shared by all channels, so channels join the batch
+    maps = F.conv3d(maps, phi[:, None, :, None, None], None, (st, 1, 1), along_time(padding, 0), (dt, 1, 1))
+    maps = F.conv3d(maps.flatten(0, 1).unsqueeze(1), psi[:, None, None], None, (1, *s), along_space(padding, 0), (1, *d))
+    maps = maps.view(len(x), -1, *maps.shape[2:])  # (B, C · N · M, T', H', W')
+    return F.conv3d(maps, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], bias, groups=groups)
+
+
+def by_layers_transposed(
+    x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]
+) -> Tensor:
+    """The layers of Eq. 2 backwards: α at the low resolution, then ψ and φ spread each map over space and time."""
+    (st, *s), padding, (dt, *d), groups = way
+    et, *e = extra
+    maps = F.conv_transpose3d(x, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], groups=groups)
+    maps = maps.view(-1, len(psi), *maps.shape[2:])  # (B · O · N, M, T, H, W)
+    maps = F.conv_transpose3d(maps, psi[:, None, None], None, (1, *s), along_space(padding, 0), (0, *e), 1, (1, *d))
+    maps = maps.view(-1, len(phi), *maps.shape[2:])
+    maps = F.conv_transpose3d(
+        maps, phi[:, None, :, None, None], None, (st, 1, 1), along_time(padding, 0), (et, 0, 0), 1, (dt, 1, 1)
+    )
+    maps = maps.view(len(x), -1, *maps.shape[2:])
+    return maps if bias is None else maps + bias.to(maps.dtype).view(-1, 1, 1, 1)  # autocast lowers maps alone
+
+
+def by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    """Space, coefficients, time, as drawn above, where `quick` has them; by the layers of Eq. 2 everywhere else."""
+    way = way.in_numbers((phi.shape[1], *psi.shape[1:]))
+    if not quick(x, alpha, psi, phi, way):
+        return by_layers(x, alpha, psi, phi, bias, way)
+    x = _as_autocast_has_it(x)
+    last = _is_last(x)
+    y = _Atoms.apply(x, alpha, psi, phi, bias, way)
+    return y if last else y.contiguous()
+
+
+def by_atoms_transposed(
+    x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]
+) -> Tensor:
+    """As `by_atoms`: what a convolution does backwards to the gradient of its input is what its transpose does forwards."""
+    # An output padding of a stride or more would make room for one more step of the convolution.
+    if not (quick(x, alpha, psi, phi, way) and all(e < s for e, s in zip(extra, way.stride, strict=True))):
+        return by_layers_transposed(x, alpha, psi, phi, bias, way, extra)
+    x = _as_autocast_has_it(x)
+    last = _is_last(x)
+    y = _AtomsTransposed.apply(x, alpha, psi, phi, bias, way, extra)
+    return y if last else y.contiguous()
+
+
+def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
+    """Whether `by_atoms` has a quick way: floats on a CPU, one group, paddings in numbers and below the kernel's reach, and
+    nothing that looks into the operations (tracing, compiling, `torch.func`, forward-mode gradients)."""
+    reach = [d * (k - 1) for d, k in zip(way.dilation, (phi.shape[1], *psi.shape[1:]), strict=True)]
+    return (
+        all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in (x, alpha, psi, phi))
+        and x.device.type == alpha.device.type == "cpu"
+        and alpha.dtype == psi.dtype == phi.dtype
+        and (x.dtype == alpha.dtype or torch.is_autocast_enabled("cpu"))
+        and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
+        and x.dim() == 5
+        and x.numel() > 0
+        and way.groups == 1
+        and not isinstance(way.padding, str)
+        and all(p <= r for p, r in zip(way.padding, reach, strict=True))
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        and not _transformed()
+    )
+
+
+def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
+    """Whether `by_atoms` takes less time than `by_filters`, by a rule in shapes: the choice of `evaluation="auto"`. [ours]
+
+    A multiplication in the matrix product of α takes 1.45 times as long as one in oneDNN's convolution, and touching a map of Z
+    once takes as long as 45 of them. So, for one voxel and one pair of channels, the atoms take 1.45 · (products) + 45 · (times
+    Z is touched) · M / O, and the filters kt·kh·kw, three times as many with gradients; the atoms are chosen where they are
+    expected to take less than nine tenths. Fitted to `make bench`, which records what the choice costs. Below 64 channels or
+    half a billion multiplications, in anything but float32 and on anything but a CPU, the filters are.
+    """
+    outs, ins, atoms, count = alpha.shape
+    if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 64:
+        return False
+    way = way.in_numbers((phi.shape[1], *psi.shape[1:]))
+    if not quick(x, alpha, psi, phi, way):
+        return False
+    length, height, width = phi.shape[1], *psi.shape[1:]
+    frames, *size = x.shape[2:]
+    steps = [n if transposed else n / s for n, s in zip(size, way.stride[1:], strict=True)]
+    voxels = len(x) * frames * math.prod(steps)
+    kept = 1 / way.stride[0]  # of the frames, the others are mapped in vain
+    winograd = _winograd_fits(x, phi, frames, way)
+    maps = 2 if winograd else min(count, length)
+    learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
+    passes, touched = maps, 1
+    if any(learns):
+        shifts = 2 if winograd else length if learns[3] or count >= length else count
+        passes += maps + shifts + (maps if transposed and learns[2] else 0)
+        touched = 5 if way.stride[1:] == (1, 1) else 10
+    by_filters = length * height * width * (3 if any(learns) else 1) * kept
+    by_atoms = 1.45 * passes * atoms + 45 * touched * (2 if winograd else 1) * atoms / outs
+    large = length * height * width * ins * outs * voxels * kept >= 5e8
+    return large and by_atoms < 0.9 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
+
+
+def _transformed() -> bool:
+    """Whether `torch.func` or forward-mode gradients are at work, which a `Function` of ours knows nothing of."""
+    func = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+    return func() or torch.autograd.forward_ad._current_level >= 0
+
+
+def _as_autocast_has_it(x: Tensor) -> Tensor:
+    lowered = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
+    return x.to(torch.get_autocast_dtype("cpu")) if lowered else x
+
+
+def _is_last(x: Tensor) -> bool:
+    """Whether torch's own convolution would answer with channels last in memory too."""
+    return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+
+
+class _Atoms(torch.autograd.Function):
+    """`_forward` and `_backward` as a function that autograd knows. It keeps x and the parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+        ctx.save_for_backward(x, alpha, psi, phi, bias)
+        ctx.way = way
+        return _logical(_forward(_memory(x), alpha, psi, phi, bias, way))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, alpha, psi, phi, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # someone will differentiate this in turn
+            y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), bias, *ctx.way)
+            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None
+        needs = ctx.needs_input_grad
+        gy = _memory(grads[0].to(x.dtype))
+        found = _backward(_memory(x) if any(needs[1:4]) else None, gy, x.shape[2:], alpha, psi, phi, ctx.way, needs[:4])
+        return _logical(found[0]), *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None
+
+
+class _AtomsTransposed(torch.autograd.Function):
+    """The same two the other way round."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(x, alpha, psi, phi, bias)
+        ctx.way, ctx.extra = way, extra
+        kernel = (phi.shape[1], *psi.shape[1:])
+        per_axis = zip(x.shape[2:], way.stride, way.padding, way.dilation, kernel, extra, strict=True)
+        size = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, s, p, d, k, e in per_axis]
+        y: Any = _backward(None, _memory(x), size, alpha, psi, phi, way, (True, False, False, False))[0]
+        return _logical(y if bias is None else y.add_(bias.to(y.dtype)))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, alpha, psi, phi, bias = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.way
+        if torch.is_grad_enabled():
+            weight = filters(alpha, psi, phi).to(x.dtype)
+            y = F.conv_transpose3d(x, weight, bias, stride, padding, ctx.extra, groups, dilation)
+            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
+        needs = ctx.needs_input_grad
+        gy = _memory(grads[0].to(x.dtype))
+        gx = _logical(_forward(gy, alpha, psi, phi, None, ctx.way)) if needs[0] else None
+        found = _backward(gy, _memory(x), gy.shape[1:4], alpha, psi, phi, ctx.way, (False, *needs[1:4]))
+        return gx, *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None, None
+
+
+def _differentiable(y: Tensor, gy: Tensor, inputs: tuple, needs: tuple[bool, ...]) -> list[Tensor | None]:
+    found = iter(torch.autograd.grad(y, [x for x, need in zip(inputs, needs, strict=False) if need], gy, create_graph=True))
+    return [next(found) if need else None for need in needs[: len(inputs)]]
+
+
+def _memory(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) → (B, T, H, W, C), contiguous; no copy where channels are last in memory already."""
+    return x.movedim(1, -1).contiguous()
+
+
+def _logical(x: Any) -> Any:
+    """The way back, a view; None stays None."""
+    return None if x is None else x.movedim(-1, 1)
+
+
+# How it is done. All tensors below are memory: channels come last, and each is contiguous.
+
+
+def _forward(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    """x (B, T, H, W, C) → y (B, T', H', W', O)."""
+    kernel = (phi.shape[1], *psi.shape[1:])
+    per_axis = zip(x.shape[1:4], way.stride, way.padding, way.dilation, kernel, strict=True)
+    size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d, k in per_axis]
+    y = x.new_empty(len(x), *size, len(alpha))
+    start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
+    space = _Space(psi, way, x.shape[2:4], size[1:], x)
+    with torch.autocast("cpu", enabled=False):
+        (_winograd if _winograd_fits(x, phi, x.shape[1], way) else _direct)(x, y, start, alpha, phi, way, space)
+    return y
+
+
+def _backward(
+    x: Tensor | None, gy: Tensor, size: Any, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, of which (T, H, W) is `size`, of α, ψ and φ, as far as they are needed; x may be None for its own."""
+    found = _Gradients(
+        gy.new_empty(len(gy), *size, alpha.shape[1]) if needs[0] else None,
+        torch.zeros_like(psi) if needs[2] else None,
+        needs[1],
+        needs[3],
+    )
+    space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
+    with torch.autocast("cpu", enabled=False):
+        backward = _winograd_backward if _winograd_fits(gy, phi, size[0], way) else _direct_backward
+        backward(x, gy, found, alpha, phi, way, space, size[0])
+    return found.x, found.alpha, found.psi, found.phi
+
+
+class _Space:
+    """ψ: from the C maps of a frame to M·C, back, and what ψ learns from it."""
+
+    def __init__(self, psi: Tensor, way: Way, size_in: Any, size_out: Any, like: Tensor):
+        self.psi = psi.to(like.dtype)
+        self.size_in, self.size_out = tuple(size_in), tuple(size_out)
+        (_, *self.stride), (_, *self.padding), (_, *self.dilation), _ = way
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Frames (F, H, W, C) → (F, M, H'·W', C). The M atoms are the depth of one kernel, that slides over a single image."""
+        count, channels = len(self.psi), x.shape[-1]
+        z = _buffer("Z", x, len(x), count, *self.size_out, channels)
+        kernel = _each(self.psi.flip(0), channels)
+        _add(z.zero_(), x[:, None], kernel, (1, *self.stride), (count - 1, *self.padding), (1, *self.dilation), channels)
+        return z.flatten(2, 3)
+
+    def maps_beside(self, x: Tensor) -> Tensor:
+        """Frames (F, H, W, C) → (F, H'·W', M·C), as the gradient of α wants them."""
+        count, channels = len(self.psi), x.shape[-1]
+        z = _buffer("Z", x, len(x), *self.size_out, count, channels)
+        kernel = _each(self.psi.flip(0).permute(1, 2, 0), channels)
+        _add(z.zero_(), x[:, :, :, None], kernel, (*self.stride, 1), (*self.padding, count - 1), (*self.dilation, 1), channels)
+        return z.flatten(3).flatten(1, 2)
+
+    def backward(
+        self,
+        x: Tensor | None,
+        g: Tensor,
+        each: Tensor,
+        kernel: Tensor,
+        gx: Tensor | None,
+        gpsi: Tensor | None,
+        d: Tensor | None,
+    ) -> None:
+        """From the gradient g (F, H'·W', P) of what `kernel` (C, P, M, 1) makes of the maps of frames x, what is asked for:
+        gx is written, gpsi added to, and d (Q, M·C) from `each` (F, H'·W', Q) and the maps."""
+        if d is not None and x is not None:
+            _outer(d, each.flatten(0, 1), self.maps_beside(x).flatten(0, 1))
+        if gx is not None or gpsi is not None:
+            gz = _buffer("Z", g, len(g), len(self.psi), g.shape[1], kernel.shape[0])
+            _add(gz.zero_(), g.unsqueeze(1), kernel, 1, (len(self.psi) - 1, 0))
+            if gx is not None:
+                self.back(gz, gx)
+            if gpsi is not None and x is not None:
+                self.learn(gz, x, gpsi)
+
+    def back(self, gz: Tensor, gx: Tensor) -> None:
+        """Writes into frames gx (F, H, W, C) what comes from their maps gz (F, M, H'·W', C), whose atoms come in reverse."""
+        count, channels = len(self.psi), gx.shape[-1]
+        gz = gz.unflatten(2, self.size_out)
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.psi.shape[1:], strict=True)]
+        padding = [r - p for r, p in zip(reach, self.padding, strict=True)]
+        if self.stride == [1, 1] and all(
+            n == m + 2 * p - r for n, m, p, r in zip(self.size_in, self.size_out, padding, reach, strict=True)
+        ):
+            _add(
+                gx.zero_()[:, None],
+                gz,
+                _each(self.psi.flip(0, 1, 2), channels),
+                (1, 1, 1),
+                (0, *padding),
+                (1, *self.dilation),
+                channels,
+            )
+        else:
+            extra = [
+                n - ((m - 1) * s - 2 * p + r + 1)
+                for n, m, s, p, r in zip(self.size_in, self.size_out, self.stride, self.padding, reach, strict=True)
+            ]
+            kernel = _each(self.psi, channels)
+            spread = F.conv_transpose3d(
+                gz.movedim(-1, 1), kernel, None, (1, *self.stride), (count - 1, *self.padding), (0, *extra), channels,
+                (1, *self.dilation),
+            )  # fmt: skip
+            gx.copy_(spread[:, :, 0].movedim(1, -1))
+
+    def learn(self, gz: Tensor, x: Tensor, gpsi: Tensor) -> None:
+        """Adds to gpsi (M, kh, kw) what frames x (F, H, W, C) and the gradient of their maps gz, in reverse, say."""
+        count, channels = len(self.psi), x.shape[-1]
+        kernel = self.psi.new_empty(channels, 1, *self.psi.shape[1:])
+        for m, one in enumerate(gz.unflatten(2, self.size_out).unbind(1)):
+            one = _buffer("L", one, *one.shape).copy_(one)
+            gpsi[count - 1 - m] += torch.ops.aten.convolution_backward(
+                one.movedim(-1, 1), x.movedim(-1, 1), kernel, None, self.stride, self.padding, self.dilation, False, [0, 0],
+                channels, [False, True, False],
+            )[1].sum((0, 1))  # fmt: skip
+
+
+class _Gradients:
+    """What the backward pass fills."""
+
+    def __init__(self, x: Tensor | None, psi: Tensor | None, need_alpha: bool, need_phi: bool):
+        self.x, self.psi, self.need_alpha, self.need_phi = x, psi, need_alpha, need_phi
+        self.alpha: Tensor | None = None
+        self.phi: Tensor | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the gradient of the coefficients is needed."""
+        return self.need_alpha or self.need_phi
+
+    def of_coefficients(self, d: Tensor, alpha: Tensor, phi: Tensor, mix: Tensor | None) -> None:
+        """From the gradient d (R, O·M·C) of the coefficients of R maps, which are mix · φᵀ α, or α where `mix` is None."""
+        if self.need_phi and mix is not None:
+            self.phi = _coefficients(alpha, None, d.dtype).flatten(1) @ d.T @ mix
+        if self.need_alpha:
+            outs, channels, atoms, _ = alpha.shape
+            if mix is not None:
+                d = torch.mm(phi.detach() @ mix.T, d, out=_buffer("W", alpha, len(phi), d.shape[1]))
+            self.alpha = torch.empty_like(alpha, memory_format=torch.contiguous_format)
+            for into, one in zip(self.alpha.unbind(3), d, strict=True):
+                into.copy_(one.view(outs, atoms, channels).transpose(1, 2))
+
+
+def _coefficients(alpha: Tensor, mix: Tensor | None, dtype: torch.dtype, back: bool = False) -> Tensor:
+    """What α (O, C, M, N) is for each of R maps, mix · α with `mix` (R, N), or α itself: (R, O, M, C), or (R, C, M, O)."""
+    order = (1, 2, 0) if back else (0, 2, 1)
+    parts = [one.permute(order) for one in alpha.detach().unbind(3)]
+    each = torch.stack(parts, out=_buffer("α", alpha, len(parts), *parts[0].shape))
+    if mix is not None:
+        mixed = _buffer("W", alpha, len(mix), *parts[0].shape)
+        torch.mm(mix.detach(), each.flatten(1), out=mixed.flatten(1))
+        each = mixed
+    return each.to(dtype)
+
+
+def _in_time(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+    """(mix, taps): time sums over the maps of the N temporal atoms by their taps, (N, kt); or over the kt frames of the kernel,
+    where these are not more, with φ mixed into α."""
+    few = len(phi) < phi.shape[1]
+    return (None, phi.detach().to(dtype)) if few else (phi.T, torch.eye(phi.shape[1], dtype=dtype))
+
+
+def _interleaved(way: Way, frames: int) -> int:
+    """Dilated frames that fall into as many sequences, each with dilation 1, are looked at as these side by side: their number.
+    oneDNN is several times slower with dilated frames than with more pixels."""
+    stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
+    return dilation if stride == 1 and not frames % dilation and not padding % dilation else 1
+
+
+def _direct(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, way: Way, space: _Space) -> None:
+    """Space, coefficients, time; y begins as `start`, its bias."""
+    stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
+    mix, taps = _in_time(phi, x.dtype)
+    maps = _coefficients(alpha, mix, x.dtype)
+    count, outs, atoms, channels = maps.shape
+    kernel = maps.view(count * outs, atoms, 1, channels).movedim(-1, 1)
+    in_time = _each(taps.T[:, None], outs)
+    frames, pixels, beside = x.shape[1], math.prod(space.size_out), _interleaved(way, x.shape[1])
+    y = y.view(len(y), -1, beside * pixels, 1, outs)
+    for b, e, tiles in _tiles(len(x), frames, x, atoms * channels * pixels):
+        g = _buffer("G", x, (e - b) * frames, 1, pixels, count * outs)
+        for first, last in tiles:
+            z = space.maps(x[b:e, first:last].flatten(0, 1))
+            _add((g if len(tiles) == 1 else g[first:last]).zero_(), z, kernel)
+        _add(
+            y[b:e].copy_(start), g.view(e - b, -1, beside * pixels, count, outs), in_time,
+            (stride, 1, 1), (padding // beside, 0, 0), (dilation // beside, 1, 1), outs,
+        )  # fmt: skip
+
+
+def _direct_backward(
+    x: Tensor | None, gy: Tensor, found: _Gradients, alpha: Tensor, phi: Tensor, way: Way, space: _Space, frames: int
+) -> None:
+    stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
+    length = phi.shape[1]
+    mix, taps = _in_time(phi, gy.dtype)
+    maps = _coefficients(alpha, mix, gy.dtype, back=True)
+    count, channels, atoms, outs = maps.shape
+    pixels, beside = math.prod(space.size_out), _interleaved(way, frames)
+    spread = frames + 2 * padding - dilation * (length - 1)
+    gy = gy.view(len(gy), -1, pixels, 1, outs)
+    if spread != gy.shape[1]:  # a stride: zeros in between
+        whole = gy.new_zeros(len(gy), spread, pixels, 1, outs)
+        whole[:, : stride * (gy.shape[1] - 1) + 1 : stride] = gy
+        gy = whole
+    gy = gy.view(len(gy), -1, beside * pixels, 1, outs)
+    back = dilation * (length - 1) - padding
+    # φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than from N maps.
+    by_frame = count == length or found.need_phi
+    shifts = length if by_frame else count
+    d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if found.learns else None
+    kernel = maps.permute(1, 2, 0, 3).reshape(channels, atoms, 1, -1).movedim(-1, 1)
+
+    def in_time(name: str, taps: Tensor, b: int, e: int) -> Tensor:
+        g = _buffer(name, gy, e - b, frames // beside, beside * pixels, len(taps), outs)
+        _add(
+            g.zero_(), gy[b:e], _each(taps.flip(0, 1).T[:, None], outs),
+            1, (back // beside, 0, len(taps) - 1), (dilation // beside, 1, 1), outs,
+        )  # fmt: skip
+        return g.view(e - b, frames, pixels, len(taps) * outs)
+
+    for b, e, tiles in _tiles(len(gy), frames, gy, atoms * channels * pixels):
+        g = in_time("G", taps, b, e)
+        each = in_time("R", torch.eye(length, dtype=gy.dtype), b, e) if found.learns and shifts != count else g
+        for first, last in tiles:
+            part = None if x is None else x[b:e, first:last].flatten(0, 1)
+            gx = None if found.x is None else found.x[b:e, first:last].flatten(0, 1)
+            space.backward(part, g[:, first:last].flatten(0, 1), each[:, first:last].flatten(0, 1), kernel, gx, found.psi, d)
+    if d is not None:
+        found.of_coefficients(d.view(shifts, -1), alpha, phi, torch.eye(length, dtype=d.dtype) if by_frame else None)
+
+
+def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """(first clip, end, [(first frame, end), …]) such that Z, of so many `numbers` a frame, is about `TILE` bytes: some clips
+    at a time with all their frames, or one clip in equal parts."""
+    together = max(1, round(TILE / (numbers * like.element_size())))
+    clips_at_once = max(1, together // frames)
+    parts = max(1, math.ceil(frames / together))
+    length = math.ceil(frames / parts)
+    for b in range(0, clips, clips_at_once):
+        yield b, min(clips, b + clips_at_once), [(t, min(frames, t + length)) for t in range(0, frames, length)]
+
+
+def _each(taps: Tensor, channels: int) -> Tensor:
+    """The same kernel for each channel: (kt, kh, kw) → (channels, 1, kt, kh, kw)."""
+    return taps.expand(channels, 1, *taps.shape).contiguous()
+
+
+def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
+    """d += gᵀ z, for d (P, Q), g (rows, P), z (rows, Q)."""
+    if d.numel() > 1 << 20 and d.dtype == g.dtype:
+        d.addmm_(g.T, z)
+    else:  # oneDNN has the quicker product where d is small: the gradient of a 1×1 convolution, whose kernel is d
+        rows, (outs, ins) = len(g), d.shape
+        kernel = g.new_empty(outs, 1, 1, ins).movedim(-1, 1)
+        d += torch.ops.aten.convolution_backward(
+            g.view(1, rows, 1, outs).movedim(-1, 1), z.view(1, rows, 1, ins).movedim(-1, 1), kernel, None, [1, 1], [0, 0],
+            [1, 1], False, [0, 0], 1, [False, True, False],
+        )[1].view(outs, ins)  # fmt: skip
+
+
+class _Buffers(threading.local):
+    """Memory that stays allocated, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, torch.dtype], Tensor] = {}
+
+
+_buffers = _Buffers()
+
+
+def _buffer(name: str, like: Tensor, *shape: int) -> Tensor:
+    """A tensor of that shape and the type of `like`, with anything in it, until the next that is asked for by this name."""
+    numbers, kept = math.prod(shape), _buffers.kept.get((name, like.dtype))
+    if kept is None or len(kept) < numbers:
+        with torch.inference_mode(False):  # a tensor made in it could not be written to outside
+            kept = _buffers.kept[name, like.dtype] = torch.empty(numbers, dtype=like.dtype, device="cpu")
+    return kept[:numbers].view(shape)
+
+
+_IN_PLACE = hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+
+
+def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+    """y (…, O) += the convolution of x (…, C) with `kernel` (O, C/groups, …), over two or three axes; returns y."""
+    axes = x.dim() - 2
+    stride, padding, dilation = ([v] * axes if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
+    into, x = y.movedim(-1, 1), x.movedim(-1, 1)
+    if _IN_PLACE and torch.backends.mkldnn.enabled and y.dtype != torch.float64:
+        # oneDNN adds to what is there; torch's public convolutions give fresh memory each time, which costs more than they do.
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
+        )
+    else:
+        into += (F.conv3d if axes == 3 else F.conv2d)(x, kernel, None, stride, padding, dilation, groups)
+    return y
+
+
+# Winograd's F(2, 3) along time: y = Aᵀ [(G w) ⊙ (Bᵀ x)], two frames y from a window of four, 4 products where 6 would do.
+_DATA = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # Bᵀ
+_FILTER = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G; Aᵀ is (1, 1, 1, 0), (0, 1, -1, -1)
+
+
+def _winograd_fits(like: Tensor, phi: Tensor, frames: int, way: Way) -> bool:
+    stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
+    usual = stride == 1 and padding == dilation and phi.shape[1] == 3 <= len(phi) and not frames % (2 * dilation)
+    # Its sums and differences cost more digits than bfloat16 has.
+    return usual and like.dtype != torch.bfloat16
+
+
+def _winograd_mix(phi: Tensor) -> Tensor:
+    """Gφ, (4, N)."""
+    return phi.new_tensor(_FILTER) @ phi.detach().T
+
+
+def _winograd_data(i: int, x: Tensor, beside: int) -> Tensor:
+    """Row i of Bᵀ x for clips x (B, T, H, W, C): (B · T/2, H, W, C)."""
+    clips, frames, height, width, channels = x.shape
+    found = _buffer("X", x, clips, frames // (2 * beside), beside * height * width, 1, channels)
+    taps = _each(x.new_tensor(_DATA[i]).view(4, 1, 1), channels)
+    whole = x.view(clips, frames // beside, beside * height * width, 1, channels)
+    _add(found.zero_(), whole, taps, (2, 1, 1), (1, 0, 0), 1, channels)
+    return found.view(-1, height, width, channels)
+
+
+def _winograd(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, way: Way, space: _Space) -> None:
+    maps = _coefficients(alpha, _winograd_mix(phi), x.dtype)
+    _, outs, atoms, channels = maps.shape
+    half, pixels, beside = x.shape[1] // 2, math.prod(space.size_out), way.dilation[0]
+    pairs = y.view(len(y), half // beside, 2, beside * pixels, outs)
+    for b, e, tiles in _tiles(len(x), half, x, atoms * channels * pixels):
+        g = _buffer("G", x, 4, (e - b) * half, 1, pixels, outs)
+        for i in range(4):
+            data = _winograd_data(i, x[b:e], beside)
+            for first, last in tiles:
+                part = slice(first, last) if len(tiles) > 1 else slice(None)
+                _add(g[i, part].zero_(), space.maps(data[part]), maps[i].unsqueeze(2).movedim(-1, 1))
+        q = g.view(4, e - b, half // beside, beside * pixels, outs)
+        torch.add(q[0], q[1], out=pairs[b:e, :, 0]).add_(q[2])
+        torch.sub(q[1], q[2], out=pairs[b:e, :, 1]).sub_(q[3])
+        if start.numel() > 1:
+            pairs[b:e] += start
+
+
+def _winograd_backward(
+    x: Tensor | None, gy: Tensor, found: _Gradients, alpha: Tensor, phi: Tensor, way: Way, space: _Space, frames: int
+) -> None:
+    maps = _coefficients(alpha, _winograd_mix(phi), gy.dtype, back=True)
+    _, channels, atoms, outs = maps.shape
+    half, pixels, beside = frames // 2, math.prod(space.size_out), way.dilation[0]
+    pairs = gy.view(len(gy), half // beside, 2, beside * pixels, outs)
+    d = _buffer("D", alpha, 4, outs, atoms * channels).zero_() if found.learns else None
+    for b, e, tiles in _tiles(len(gy), half, gy, atoms * channels * pixels):
+        even, odd = pairs[b:e, :, 0], pairs[b:e, :, 1]
+        q = _buffer("Q", gy, *even.shape)
+        r = None if found.x is None else _buffer("R", gy, 4, (e - b) * half, *space.size_in, channels)
+        for i in range(4):  # row i of A g
+            torch.add(even, odd, alpha=(0, 1, -1, 0)[i], out=q) if i < 3 else torch.neg(odd, out=q)
+            g = q.view(-1, pixels, outs)
+            data = None if x is None else _winograd_data(i, x[b:e], beside)
+            kernel = maps[i].unsqueeze(2).movedim(-1, 1)
+            for first, last in tiles:
+                part = slice(first, last) if len(tiles) > 1 else slice(None)
+                space.backward(
+                    None if data is None else data[part], g[part], g[part], kernel, None if r is None else r[i, part],
+                    found.psi, None if d is None else d[i],
+                )  # fmt: skip
+        if r is not None and found.x is not None:
+            r = r.view(4, e - b, half // beside, -1)
+            gx = found.x[b:e].view(e - b, half // beside, 2, -1)
+            torch.sub(r[1], r[2], out=gx[:, :, 0]).add_(r[3])[:, 1:].sub_(r[3][:, :-1])
+            torch.add(r[1], r[2], out=gx[:, :, 1]).sub_(r[0])[:, :-1].add_(r[0][:, 1:])
+    if d is not None:
+        found.of_coefficients(d.flatten(1), alpha, phi, d.new_tensor(_FILTER))

@@ -1,0 +1,343 @@
+"""The forms of a convolution: all the same numbers, whichever way they take, and the right one chosen."""
+
+import copy
+import pickle
+import threading
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d, forms
+from stdcf_lib.forms import Way
+
+# Called with lists of tensors, whose lengths a type checker does not know.
+by_atoms: Any = forms.by_atoms
+by_atoms_transposed: Any = forms.by_atoms_transposed
+quick: Any = forms.quick
+quicker: Any = forms.quicker
+LAST = torch.channels_last_3d
+ONE = (1, 1, 1)
+# Name: way, M, N, kernel, frames
+CASES = {
+    "few temporal atoms": (Way(ONE, ONE, ONE), 5, 2, (3, 3, 3), 6),
+    "Winograd": (Way(ONE, ONE, ONE), 5, 3, (3, 3, 3), 6),
+    "Winograd, more atoms than frames": (Way(ONE, ONE, ONE), 4, 4, (3, 3, 3), 6),
+    "odd frames": (Way(ONE, ONE, ONE), 5, 3, (3, 3, 3), 5),
+    "Winograd, dilated": (Way(ONE, (3, 1, 1), (3, 1, 1)), 5, 3, (3, 3, 3), 12),
+    "dilated": (Way(ONE, (2, 2, 2), (2, 2, 2)), 5, 2, (3, 3, 3), 8),
+    "dilated, not into whole sequences": (Way(ONE, (2, 1, 1), (2, 1, 1)), 5, 2, (3, 3, 3), 7),
+    "strided in space": (Way((1, 2, 2), ONE, ONE), 5, 3, (3, 3, 3), 6),
+    "strided in time": (Way((2, 1, 1), ONE, ONE), 5, 2, (3, 3, 3), 6),
+    "strided everywhere": (Way((2, 2, 3), ONE, ONE), 4, 3, (3, 3, 3), 7),
+    "no padding": (Way(ONE, (0, 0, 0), ONE), 3, 2, (3, 3, 3), 6),
+    "long kernel": (Way((1, 2, 2), (2, 3, 3), ONE), 6, 3, (5, 7, 7), 6),
+    "uneven": (Way((1, 2, 1), (1, 0, 1), (1, 1, 2)), 5, 3, (3, 3, 3), 6),
+    "a single frame": (Way(ONE, (0, 1, 1), ONE), 5, 1, (1, 3, 3), 4),
+    "one atom of each": (Way(ONE, ONE, ONE), 1, 1, (3, 3, 3), 4),
+}
+
+
+def drawn(case, dtype=torch.float64, transposed=False, frames=None) -> Any:
+    """x, α, ψ, φ, bias that train, for a case of `CASES`."""
+    way, m, n, (kt, kh, kw), count = CASES[case]
+    generator = torch.Generator().manual_seed(0)
+    channels = 4 if transposed else 3
+    shapes = [(2, channels, frames or count, 9, 8), (4, 3, m, n), (m, kh, kw), (n, kt), (3 if transposed else 4,)]
+    return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes], way
+
+
+def with_gradients(y: Any, inputs: Any) -> Any:
+    gradient = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
+    return y, *torch.autograd.grad(y, [one for one in inputs if one.requires_grad], gradient)
+
+
+@pytest.fixture(params=[True, False], ids=["in place", "public"])
+def way_of_adding(request, monkeypatch):
+    """oneDNN's operator that adds in place is private, and may not be there."""
+    monkeypatch.setattr(forms, "_IN_PLACE", request.param and forms._IN_PLACE)
+
+
+@pytest.mark.parametrize("tile", [1, 4000, 1 << 30], ids=["a frame", "some frames", "all clips"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-4)], ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, case, dtype, tolerance, tile):
+    monkeypatch.setattr(forms, "TILE", tile)
+    (x, *parameters, bias), way = drawn(case, dtype)
+    assert quick(x, *parameters, way)
+    for frozen in (None, 0, 1, 2):  # each of α, ψ, φ
+        for number, parameter in enumerate(parameters):
+            parameter.requires_grad_(number != frozen)
+        inputs = [x, *parameters, bias]
+        found = with_gradients(by_atoms(x, *parameters, bias, way), inputs)
+        expected = with_gradients(F.conv3d(x, forms.filters(*parameters), bias, *way), inputs)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, other.detach().abs().max().item()))
+
+
+@pytest.mark.parametrize("case", [name for name, (way, *_) in CASES.items() if name != "long kernel"])
+def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, case):
+    (x, *parameters, bias), way = drawn(case, transposed=True)
+    for extra in {(0, 0, 0), tuple(s - 1 for s in way.stride)}:
+        inputs = [x, *parameters, bias]
+        expected = F.conv_transpose3d(x, forms.filters(*parameters), bias, way.stride, way.padding, extra, 1, way.dilation)
+        found = by_atoms_transposed(*inputs, way, extra)
+        for one, other in zip(with_gradients(found, inputs), with_gradients(expected, inputs), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(data=st.data())
+def test_drawn_shapes_agree(data):
+    """Whatever is drawn takes the quick way or the layers, and gives the filters' numbers."""
+    whole = st.integers
+    kernel, stride, dilation = (tuple(data.draw(whole(1, most)) for _ in range(3)) for most in (4, 3, 2))
+    padding = tuple(data.draw(whole(0, 3)) for _ in range(3))
+    size = tuple(d * (k - 1) + 1 + data.draw(whole(0, 4)) for d, k in zip(dilation, kernel, strict=True))
+    m, n, outs, ins, clips = (data.draw(whole(1, most)) for most in (5, 4, 3, 3, 3))
+    shapes: Any = [(clips, ins, *size), (outs, ins, m, n), (m, *kernel[1:]), (n, kernel[0])]
+    generator = torch.Generator().manual_seed(data.draw(whole(0, 99)))
+    x, *parameters = [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
+    way = Way(stride, padding, dilation)
+    found = with_gradients(by_atoms(x, *parameters, None, way), [x, *parameters])
+    expected = with_gradients(F.conv3d(x, forms.filters(*parameters), None, *way), [x, *parameters])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+
+
+# Which way is taken
+
+
+def took(monkeypatch, layer, x) -> str:
+    """What `evaluation="atoms"` did: `"quick"` or `"layers"`."""
+    seen = []
+    for name, way in (
+        ("_forward", "quick"),
+        ("_backward", "quick"),
+        ("by_layers", "layers"),
+        ("by_layers_transposed", "layers"),
+    ):
+        original = getattr(forms, name)
+        monkeypatch.setattr(forms, name, lambda *a, original=original, way=way: [seen.append(way), original(*a)][1])
+    layer(x)
+    return seen[0]
+
+
+def layer(**options: Any) -> STDCFConv3d:
+    torch.manual_seed(0)
+    return STDCFConv3d(4, 4, **{"kernel_size": 3, "padding": 1, "evaluation": "atoms"} | options)
+
+
+WAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "usual": ({}, "quick"),
+    "same": ({"padding": "same"}, "quick"),
+    "valid": ({"padding": "valid"}, "quick"),
+    "reflecting": ({"padding_mode": "reflect"}, "quick"),
+    "float64": ({"dtype": torch.float64}, "quick"),
+    "bfloat16": ({"dtype": torch.bfloat16}, "quick"),
+    "same, on one side more": ({"kernel_size": (3, 4, 3), "padding": "same"}, "layers"),
+    "groups": ({"groups": 2}, "layers"),
+    "wide padding": ({"padding": 3}, "layers"),
+    "float16": ({"dtype": torch.float16}, "layers"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # with even kernels it may copy, says torch
+@pytest.mark.parametrize("name", WAYS)
+def test_each_case_takes_its_way(monkeypatch, name):
+    options, way = WAYS[name]
+    x = torch.randn(2, 4, 5, 6, 7, dtype=options.get("dtype"))
+    assert took(monkeypatch, layer(**options), x) == way
+
+
+def test_a_transpose_takes_the_quick_way_below_its_stride(monkeypatch):
+    x = torch.randn(1, 4, 3, 4, 5)
+    options: dict[str, Any] = {"kernel_size": 3, "padding": 1, "evaluation": "atoms"}
+    assert took(monkeypatch, STDCFConvTranspose3d(4, 4, stride=2, output_padding=1, **options), x) == "quick"
+    assert took(monkeypatch, STDCFConvTranspose3d(4, 4, dilation=2, output_padding=1, **options), x) == "layers"
+
+
+def test_whatever_looks_inside_is_shown_public_operations(monkeypatch):
+    one, x = layer(), torch.randn(1, 4, 4, 5, 6)
+    state = dict(one.named_parameters())
+
+    def answer(state, x):
+        return torch.func.functional_call(one, state, (x,)).square().sum()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forms, "_forward", None)
+        torch.func.grad(answer)(state, x)
+        torch.func.vmap(lambda clip: one(clip))(x[None])
+        torch.func.jvp(lambda x: one(x), (x,), (x,))
+        copy.deepcopy(one).to("meta")(x.to("meta"))
+    assert took(monkeypatch, one, x) == "quick"
+
+
+def test_gradients_can_be_differentiated(way_of_adding):
+    (x, *parameters, bias), way = drawn("few temporal atoms")
+    x = x.detach()[:1, :, :3, :4, :4].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda *inputs: by_atoms(*inputs, way), (x, *parameters, bias))
+    (x, *parameters, bias), way = drawn("Winograd", transposed=True)
+    x = x.detach()[:1, :, :2, :3, :3].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda *inputs: by_atoms_transposed(*inputs, way, (0, 0, 0)), (x, *parameters, bias))
+
+
+# Living with the rest of torch
+
+
+def test_channels_are_last_in_memory_where_torch_would_have_them(monkeypatch):
+    x = torch.randn(2, 4, 6, 5, 7)
+    for clips in (x, x.to(memory_format=LAST), x.transpose(3, 4)):
+        assert layer()(clips).stride() == nn.Conv3d(4, 4, 3, padding=1)(clips).stride() or clips is not x
+    assert layer()(x).is_contiguous() and layer()(x.to(memory_format=LAST)).is_contiguous(memory_format=LAST)
+
+
+def test_threads_do_not_share_buffers():
+    one = layer()
+    clips = [torch.randn(2, 4, 6, 24, 24, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    expected = [with_gradients(one(x), list(one.parameters())) for x in clips]
+    found: list[Any] = [None] * len(clips)
+
+    def work(i):
+        for _ in range(10):
+            found[i] = with_gradients(one(clips[i]), list(one.parameters()))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(clips))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one_answer, other in zip(found, expected, strict=True):
+        for a, b in zip(one_answer, other, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_it_can_be_checkpointed_and_called_where_nothing_learns():
+    one, x = layer(), torch.randn(2, 4, 6, 5, 7, requires_grad=True)
+    y = with_gradients(one(x), [x, *one.parameters()])
+    again: Any = checkpoint(one, x, use_reentrant=False)
+    for a, b in zip(y, with_gradients(again, [x, *one.parameters()]), strict=True):
+        assert torch.equal(a, b)
+    with torch.inference_mode():
+        assert torch.equal(one(x), y[0])
+    with torch.no_grad():
+        assert torch.equal(one(x), y[0])
+    assert torch.equal(one(x), y[0])
+
+
+def test_autocast_is_followed():
+    one, x = layer(), torch.randn(2, 4, 6, 5, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = one(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), one(x), rtol=0.05, atol=0.05)
+    y.sum().backward()
+    assert {p.grad.dtype for p in one.parameters() if p.grad is not None} == {torch.float32}
+
+
+# What "auto" chooses
+
+
+def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else():
+    def chosen(
+        channels=128, size=28, count=2, learns=False, dtype=torch.float32, device="cpu", kind: Any = STDCFConv3d, **options: Any
+    ):
+        one = kind(
+            channels, channels, **{"kernel_size": 3, "padding": 1} | options, temporal_atoms=count, device="meta", dtype=dtype
+        )
+        x = torch.empty(2, channels, 8, size, size, dtype=dtype)
+        parameters = [torch.empty(p.shape, dtype=dtype, requires_grad=learns) for p in (one.alpha, one.psi, one.phi)]
+        if device == "meta":
+            x, parameters = x.to("meta"), [p.to("meta") for p in parameters]
+        way = Way(one.stride, one.padding, one.dilation, one.groups)
+        return quicker(x.requires_grad_(learns), *parameters, way, one.transposed)
+
+    assert chosen() and chosen(learns=True) and chosen(count=3) and chosen(padding="same") and chosen(64, 56)
+    assert chosen(dilation=(2, 1, 1), padding=(2, 1, 1)) and chosen(kind=STDCFConvTranspose3d)
+    assert chosen(256, 14, count=3, learns=True) and not chosen(64, 56, count=3, learns=True)
+    assert not chosen(16, 56) and not chosen(64, 7) and not chosen(stride=(2, 1, 1)) and not chosen(groups=2)
+    assert not chosen(kernel_size=(1, 3, 3), padding=(0, 1, 1), count=1) and not chosen(spatial_atoms=9, atoms="dct")
+    assert not chosen(dtype=torch.float64) and not chosen(device="meta")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not chosen()
+
+
+def test_auto_changes_rounding_alone():
+    torch.manual_seed(0)
+    one = STDCFConv3d(64, 64, 3, padding=1, temporal_atoms=2)
+    x = torch.randn(1, 64, 8, 32, 32)
+    assert forms.quicker(x, one.alpha, one.psi, one.phi, Way(ONE, ONE, ONE))
+    one.eval()
+    found = with_gradients(one(x), list(one.parameters()))
+    one.evaluation = "filters"
+    for a, b in zip(found, with_gradients(one(x), list(one.parameters())), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.detach().abs().max().item())
+
+
+# Filters that are kept
+
+
+def count_filters(monkeypatch):
+    built = []
+    original = forms.filters
+    monkeypatch.setattr(forms, "filters", lambda *a: built.append(1) or original(*a))
+    return built
+
+
+def test_filters_are_kept_while_nothing_can_change(monkeypatch):
+    built = count_filters(monkeypatch)
+    one, x = layer(evaluation="filters"), torch.randn(1, 4, 3, 5, 5)
+    with torch.no_grad():
+        one(x)
+        one(x)
+        assert len(built) == 2  # it trains
+        one.eval()
+        first = one(x)
+        assert torch.equal(one(x), first) and len(built) == 3
+    one(x).sum().backward()
+    assert len(built) == 4 and one.alpha.grad is not None  # gradients are asked for
+    one.requires_grad_(False)
+    one(x)
+    assert len(built) == 4
+    with torch.inference_mode():
+        one(x)
+    assert len(built) == 4
+
+
+def changes(one):
+    """What may happen to a layer between two calls."""
+    state = {name: 2 * p.detach() for name, p in one.named_parameters()}
+    other = torch.optim.SGD([one.alpha], 0.1)
+    yield "step", lambda: [one.alpha.grad.fill_(1.0), other.step()]
+    yield "in place", lambda: one.psi.detach().mul_(3)
+    yield "data", lambda: one.alpha.data.mul_(1.5)
+    yield "load", lambda: one.load_state_dict(state)
+    yield "assign", lambda: one.load_state_dict({name: 3 * p for name, p in state.items()}, assign=True)
+    yield "swap", lambda: one.swap(phi=torch.randn(3, 3))
+    yield "double and back", lambda: one.double().float()
+    yield "reset", lambda: one.reset_parameters()
+
+
+def test_filters_that_are_kept_follow_every_change():
+    one, x = layer(evaluation="filters"), torch.randn(1, 4, 3, 5, 5)
+    one(x).sum().backward()
+    one.eval()
+    with torch.no_grad():
+        for name, change in changes(one):
+            one(x)
+            change()
+            torch.testing.assert_close(one(x), F.conv3d(x, one.filters(), one.bias, padding=1), msg=name)
+
+
+def test_filters_that_are_kept_are_not_copied_or_saved():
+    one, x = layer(evaluation="filters").eval(), torch.randn(1, 4, 3, 5, 5)
+    with torch.no_grad():
+        before = one(x)
+        for twin in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+            assert twin._kept is None and torch.equal(twin(x), before)
+    assert set(one.state_dict()) == {"psi", "phi", "alpha", "bias"}
