@@ -1,6 +1,6 @@
 """The forms of a decomposed convolution: three ways to compute the same y = W * x with W = Σ_mn α^{mn} ψ_m ⊗ φ_n.
 
-`by_filters` rebuilds W and convolves once; `by_layers` is Eq. 2 of the paper as written, and the readable one. `by_atoms` is
+`filters` rebuilds W, for one convolution; `by_layers` is Eq. 2 of the paper as written, and the readable one. `by_atoms` is
 the same sum in the order, and in the layout, in which a CPU is quick about it:
 
 ```
@@ -142,7 +142,7 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 
 
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
-    """Whether `by_atoms` takes less time than `by_filters`, by a rule in shapes: the choice of `evaluation="auto"`. [ours]
+    """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
 
     A multiplication in the matrix product of α takes 1.45 times as long as one in oneDNN's convolution, and touching a map of Z
     once takes as long as 45 of them. So, for one voxel and one pair of channels, the atoms take 1.45 · (products) + 45 · (times
@@ -204,7 +204,8 @@ class _Atoms(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, alpha, psi, phi, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # someone will differentiate this in turn
-            y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), bias, *ctx.way)
+            start = None if bias is None else bias.to(x.dtype)
+            y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), start, *ctx.way)
             return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
@@ -232,8 +233,8 @@ class _AtomsTransposed(torch.autograd.Function):
         x, alpha, psi, phi, bias = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.way
         if torch.is_grad_enabled():
-            weight = filters(alpha, psi, phi).to(x.dtype)
-            y = F.conv_transpose3d(x, weight, bias, stride, padding, ctx.extra, groups, dilation)
+            weight, start = filters(alpha, psi, phi).to(x.dtype), None if bias is None else bias.to(x.dtype)
+            y = F.conv_transpose3d(x, weight, start, stride, padding, ctx.extra, groups, dilation)
             return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
@@ -601,7 +602,7 @@ def _winograd(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, w
         q = g.view(4, e - b, half // beside, beside * pixels, outs)
         torch.add(q[0], q[1], out=pairs[b:e, :, 0]).add_(q[2])
         torch.sub(q[1], q[2], out=pairs[b:e, :, 1]).sub_(q[3])
-        if start.numel() > 1:
+        if start.dim():  # a bias
             pairs[b:e] += start
 
 

@@ -80,6 +80,14 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, other.detach().abs().max().item()))
 
 
+@pytest.mark.parametrize("case", ["few temporal atoms", "Winograd"])
+def test_a_single_output_has_its_bias(case):
+    (x, alpha, psi, phi, bias), way = drawn(case)
+    alpha, bias = alpha.detach()[:1], bias.detach()[:1]
+    found, expected = by_atoms(x, alpha, psi, phi, bias, way), F.conv3d(x, forms.filters(alpha, psi, phi), bias, *way)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-9)
+
+
 @pytest.mark.parametrize("case", [name for name, (way, *_) in CASES.items() if name != "long kernel"])
 def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, case):
     (x, *parameters, bias), way = drawn(case, transposed=True)
@@ -190,10 +198,10 @@ def test_gradients_can_be_differentiated(way_of_adding):
 # Living with the rest of torch
 
 
-def test_channels_are_last_in_memory_where_torch_would_have_them(monkeypatch):
+def test_channels_are_last_in_memory_where_torch_would_have_them():
     x = torch.randn(2, 4, 6, 5, 7)
     for clips in (x, x.to(memory_format=LAST), x.transpose(3, 4)):
-        assert layer()(clips).stride() == nn.Conv3d(4, 4, 3, padding=1)(clips).stride() or clips is not x
+        assert layer()(clips).stride() == nn.Conv3d(4, 4, 3, padding=1)(clips).stride()
     assert layer()(x).is_contiguous() and layer()(x.to(memory_format=LAST)).is_contiguous(memory_format=LAST)
 
 
@@ -238,6 +246,10 @@ def test_autocast_is_followed():
     torch.testing.assert_close(y.float(), one(x), rtol=0.05, atol=0.05)
     y.sum().backward()
     assert {p.grad.dtype for p in one.parameters() if p.grad is not None} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        y = one(x.requires_grad_())
+    (first,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(first.square().sum(), one.alpha)[0].isfinite().all()
 
 
 # What "auto" chooses
@@ -307,6 +319,14 @@ def test_filters_are_kept_while_nothing_can_change(monkeypatch):
     with torch.inference_mode():
         one(x)
     assert len(built) == 4
+
+
+def test_shapes_alone_have_no_filters_to_keep():
+    one = layer(evaluation="filters").to("meta").eval()
+    with torch.no_grad():
+        for _ in range(2):
+            assert one(torch.empty(1, 4, 3, 5, 5, device="meta")).shape == (1, 4, 3, 5, 5)
+    assert one._kept is None
 
 
 def changes(one):
