@@ -262,7 +262,7 @@ class _STDCF(nn.Module):
         """`filters()`, and the same tensor again for as long as it is not to be differentiated and no parameter has changed."""
         parameters = (self.alpha, self.psi, self.phi)
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        # Within functional_call, or while compiling, parameters are not what they seem; off the CPU, comparing values would mean
+        # Within functional_call, or while compiling, parameters are not what they seem; off the CPU, comparing values means
         # waiting for them, or there are none.
         ours = all(type(p) is nn.Parameter and p.device.type == "cpu" for p in parameters)
         if self.training or differentiable or torch.compiler.is_compiling() or not ours:
