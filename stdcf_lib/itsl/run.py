@@ -272,7 +272,7 @@ class Training:
             swaps.to(stage)
             clip = self._first(training)
             channels = clip.shape[0]
-            view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
+            self._view(clip[None], stage)
             try:
                 costs.append(cost(model.train(), (self.share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
             except (ValueError, RuntimeError) as error:
@@ -477,9 +477,19 @@ class Training:
 
     def _placed(self, clips: Tensor, stage: Stage) -> Tensor:
         """On the device, as the stage shows it, in the order in memory that convolutions like."""
-        clips = clips.to(self.accelerator.device, non_blocking=True)
-        clips = self.prepare(clips) if self.prepare else clips
-        return view(clips, stage).to(memory_format=torch.channels_last_3d)
+        clips = self._view(clips.to(self.accelerator.device, non_blocking=True), stage)
+        return clips.to(memory_format=torch.channels_last_3d)
+
+    def _view(self, clips: Tensor, stage: Stage) -> Tensor:
+        clips = view(self.prepare(clips) if self.prepare else clips, stage)
+        reduced = self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "bf16"
+        if reduced and clips.shape[1] == clips.shape[2] == 1:
+            # Of such clips and filters both orders in memory are one, and oneDNN reads past them: seen with torch 2.14.
+            raise ValueError(
+                f"stage {stage.name!r} shows one frame of one channel, of which PyTorch's convolution makes arbitrary numbers "
+                "in bf16 on a CPU; train in float32, or show two frames or three channels"
+            )
+        return clips
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.workers, pin_memory=self.accelerator.device.type == "cuda", **order)

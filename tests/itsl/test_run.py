@@ -473,6 +473,18 @@ def test_bad_runs_are_refused_in_words(tmp_path, options, message):
         run(small_net(), data=lambda _: data, folder=tmp_path, progress=False, **options)
 
 
+def test_a_single_gray_frame_in_bf16_is_refused_on_a_cpu(tmp_path, monkeypatch):
+    """PyTorch's convolution gives numbers up to infinity there, where in float32 it is right."""
+    data, recipe = (itsl_job.Clips(20), itsl_job.Clips(4)), Recipe(batch_size=4)
+    monkeypatch.setattr(Accelerator, "mixed_precision", "bf16")
+    with pytest.raises(ValueError, match="stage 'still' shows one frame of one channel.* in bf16 on a CPU; train in float32"):
+        run(small_net(), [Stage("still", 1, 8)], lambda _: data, tmp_path / "a", recipe, progress=False)
+    assert not (tmp_path / "a").exists()
+    monkeypatch.undo()
+    run(small_net(), [Stage("still", 1, 8)], lambda _: data, tmp_path / "b", recipe, progress=False)
+    assert Run(tmp_path / "b").finished
+
+
 def test_batches_that_cannot_be_shared_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size=4 cannot be shared by 3"):
         itsl_job.fit(itsl_job.network(), tmp_path, accumulation=3)
