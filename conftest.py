@@ -1,5 +1,6 @@
 """The environment of every test, and of the kernels in which `pytest --nbval` runs the notebooks."""
 
+import gc
 import os
 
 os.environ.setdefault("STDCF_PROFILE", "smoke")
@@ -7,3 +8,9 @@ os.environ.setdefault("STDCF_PROFILE", "smoke")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A backend that shows nothing, as some machines export, would hide the notebooks' figures.
 os.environ.pop("MPLBACKEND", None)
+
+
+def pytest_collection_finish() -> None:
+    # What has been imported and collected stays to the end: a collection of garbage, as each stage of a run ends with one, need
+    # not look through all of it again.
+    gc.freeze()

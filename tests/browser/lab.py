@@ -65,6 +65,7 @@ def serving(folder: Path) -> Iterator[tuple[Path, str]]:
     token = secrets.token_hex()
     options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     options += [f"--ServerApp.root_dir={served}", "--no-browser", "--allow-root", "--LabApp.news_url=None"]
+    options += ["--LabApp.expose_app_in_browser=True"]
     log = home / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -84,6 +85,15 @@ def serving(folder: Path) -> Iterator[tuple[Path, str]]:
         server.wait()
 
 
+# A notebook in place of whatever is open, in the Lab of the page.
+OPEN = """async path => {
+    while (!window.jupyterapp) await new Promise(resolve => setTimeout(resolve, 50));
+    const {commands, restored, shell} = window.jupyterapp;
+    await restored;
+    if (shell.currentWidget?.context) await commands.execute('docmanager:save');  // or closing it would ask
+    await commands.execute('application:close-all');
+    await commands.execute('docmanager:open', {path, factory: 'Notebook'});
+}"""
 PANEL_CALL = re.compile(r"explore\.(?!Watch)")
 
 
@@ -98,11 +108,13 @@ def run_all(page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[st
         cell.outputs, cell.execution_count = [], None
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown" or cell in cells]
     nbformat.write(notebook, served / path.name)
-    # With its kernel running before the page opens, Lab never asks which kernel to take, however slow the machine.
+    # With its kernel running before it opens, Lab never asks which kernel to take, however slow the machine.
     session = {"path": path.name, "name": path.name, "type": "notebook", "kernel": {"name": "python3"}}
     response = page.request.post(address.format("api/sessions"), data=session, timeout=MINUTE)
     assert response.ok, response.text()
-    page.goto(address.format(f"lab/tree/{path.name}") + "&reset")
+    if "/lab" not in page.url:  # Lab itself is opened once, as that takes longer than all that is asked of it
+        page.goto(address.format("lab") + "&reset")
+    page.evaluate(OPEN, path.name)
     expect(page.locator(".jp-StatusBar-TextItem", has_text="| Idle")).to_be_visible(timeout=MINUTE)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.browser.lab import MINUTE, NOTEBOOKS, PANEL, PANEL_CALL, SHOWN, browsing, controls_of, run_all, serving
 
@@ -34,9 +34,13 @@ def lab(tmp_path_factory) -> Iterator[tuple[Path, str]]:
         yield lab
 
 
-@pytest.fixture
+VIEWPORT: ViewportSize = {"width": 1400, "height": 1000}
+
+
+@pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    with browser.new_page(viewport={"width": 1400, "height": 1000}) as page:
+    """One Lab for all notebooks, one after the other."""
+    with browser.new_page(viewport=VIEWPORT) as page:
         yield page
 
 
@@ -77,21 +81,22 @@ print("over")
 """
 
 
-def test_a_run_is_seen_while_it_goes(page, lab, tmp_path):
+def test_a_run_is_seen_while_it_goes(browser, lab, tmp_path):
     imports = "import tempfile\nfrom pathlib import Path\nfrom IPython.display import display\n"
     imports += "from stdcf_lib import explore\nfrom stdcf_lib.itsl import command\nfolder = Path(tempfile.mkdtemp(), 'run')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (imports, WATCHED)])
     path = tmp_path / "watched.ipynb"
     nbformat.write(notebook, path)
     pictures: list[str] = []
-    page.expose_function("seen", lambda picture: pictures.append(picture))
-    page.add_init_script("""setInterval(async () => {
-        const image = document.querySelector("img.widget-image");
-        const over = document.body.innerText.includes("test top-1");
-        if (image) seen(over + new Uint8Array(await crypto.subtle.digest(
-            "SHA-256", await (await fetch(image.src)).arrayBuffer())).join());
-    }, 100);""")
-    run_all(page, lab, path, re.compile("Watch"))
+    with browser.new_page(viewport=VIEWPORT) as page:
+        page.expose_function("seen", lambda picture: pictures.append(picture))
+        page.add_init_script("""setInterval(async () => {
+            const image = document.querySelector("img.widget-image");
+            const over = document.body.innerText.includes("test top-1");
+            if (image) seen(over + new Uint8Array(await crypto.subtle.digest(
+                "SHA-256", await (await fetch(image.src)).arrayBuffer())).join());
+        }, 100);""")
+        run_all(page, lab, path, re.compile("Watch"))
     assert len({picture for picture in pictures if picture.startswith("false")}) > 3
 
 
