@@ -477,7 +477,7 @@ def test_a_single_gray_frame_in_bf16_is_refused_on_a_cpu(tmp_path, monkeypatch):
     """PyTorch's convolution gives numbers up to infinity there, where in float32 it is right."""
     data, recipe = (itsl_job.Clips(20), itsl_job.Clips(4)), Recipe(batch_size=4)
     monkeypatch.setattr(Accelerator, "mixed_precision", "bf16")
-    with pytest.raises(ValueError, match="stage 'still' shows one frame of one channel.* in bf16 on a CPU; train in float32"):
+    with pytest.raises(ValueError, match=r"stage 'still' shows one frame of one channel.* in bf16 on a CPU"):
         run(small_net(), [Stage("still", 1, 8)], lambda _: data, tmp_path / "a", recipe, progress=False)
     assert not (tmp_path / "a").exists()
     monkeypatch.undo()
