@@ -18,7 +18,7 @@ from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.experiments.tempo import GRID_TEMPI
-from stdcf_lib.plots import itsl, joint_convolution, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots import itsl, joint_convolution, reconstruction, roofline, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
 from stdcf_lib.runs import Run
 
@@ -210,6 +210,18 @@ def probe() -> Panel:
         temporal_dilation=IntSlider(1, 1, 3),
         probe=Dropdown(options=list(clips)),
         speed=FloatSlider(value=1, min=0, max=2, step=0.25, description="speed, px/frame"),
+    )
+
+
+def forms_race() -> Panel:
+    """Notebook 02: what the forms of a layer multiply, and the time that they take at best and here."""
+    return Panel(
+        roofline.forms_race.scene(),
+        channels=Dropdown(options=[16, 32, 64, 128], value=64, description="C, channels"),
+        size=IntSlider(28, 7, 28, step=7, description="H, pixels"),
+        spatial_atoms=IntSlider(5, 1, 6, description="M, spatial atoms"),
+        temporal_atoms=IntSlider(3, 1, 3, description="N, temporal atoms"),
+        measure=Checkbox(value=False, description="measure, too"),
     )
 
 

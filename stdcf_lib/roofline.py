@@ -1,0 +1,143 @@
+"""How fast a machine could be at best: the roofline of the forms of a layer (Williams, Waterman and Patterson, 2009).
+
+Each step of a computation multiplies so often, and moves so many bytes between the memory and the processor. It takes at least
+as long as the slower of the two would alone; a form takes at least as long as its steps. What it takes longer than that is lost
+to caches, to the order of the data and to starting up, and shows how far a form is from what this machine allows.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stdcf_lib import forms
+from stdcf_lib.checks import choice, whole
+from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.rank1 import Rank1Conv3d
+
+FORMS = ("Conv3d", "STDCF, filters", "STDCF, three layers", "STDCF, in tiles", "rank-1")
+FRAMES = 8
+
+
+class Rates(NamedTuple):
+    """What a machine does a second: multiply-accumulates of a large matrix product, and bytes read or written in memory."""
+
+    macs: float
+    moved: float
+
+
+class Step(NamedTuple):
+    """A part of a computation: its multiply-accumulates, and the bytes that it reads from memory and writes there."""
+
+    name: str
+    macs: int
+    moved: int
+
+    def seconds(self, rates: Rates) -> float:
+        """The least that it takes: the arithmetic and the transport go on side by side."""
+        return max(self.macs / rates.macs, self.moved / rates.moved)
+
+    def waits(self, rates: Rates) -> bool:
+        """Whether it is the memory that decides."""
+        return self.moved / rates.moved > self.macs / rates.macs
+
+
+@cache
+def rates() -> Rates:
+    """Measured on this machine, in float32, with the threads that PyTorch has: the best of several rounds, once a process."""
+    # As a 1×1 convolution, which on a CPU is the fastest matrix product that PyTorch has.
+    x = torch.rand(1, 512, 32, 32).to(memory_format=torch.channels_last)
+    weight = torch.rand(512, 512, 1, 1)
+    large, copy = torch.zeros(1 << 24), torch.zeros(1 << 24)
+    with torch.no_grad():
+        product = min(_timed(lambda: F.conv2d(x, weight), 20))
+    moving = min(_timed(lambda: copy.copy_(large), 10))
+    return Rates(x.numel() * 512 / product, 2 * 4 * large.numel() / moving)
+
+
+def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, clips: int = 1) -> list[Step]:
+    """What a form does for a 3×3×3 layer that keeps the size of its clips, `channels` to `channels`, in float32.
+
+    "three layers" is Eq. 2 as written, whose maps pass through the memory; "in tiles" is `stdcf_lib.forms.by_atoms`, whose
+    largest maps never leave the cache.
+
+    Args:
+        form: one of `FORMS`.
+        channels: in and out.
+        size: H = W of the clips, which have 8 frames.
+        spatial_atoms, temporal_atoms: M and N.
+        clips: how many.
+
+    Raises:
+        ValueError: another form, or a number below 1.
+    """
+    choice("form", form, FORMS)
+    c, m, n = whole("channels", channels), whole("spatial_atoms", spatial_atoms), whole("temporal_atoms", temporal_atoms)
+    voxels = whole("clips", clips) * FRAMES * whole("size", size) ** 2
+    value = 4 * c * voxels  # bytes of a map of all channels
+    convolution = Step("W", 27 * c * c * voxels, 2 * value + 4 * 27 * c * c)
+    if form == "Conv3d":
+        return [convolution]
+    if form == "STDCF, filters":
+        return [Step("α ψ φ", 27 * m * n * c * c, 4 * (27 + m * n) * c * c), convolution]
+    if form == "STDCF, three layers":
+        return [
+            Step("φ", 3 * n * c * voxels, (1 + n) * value),
+            Step("ψ", 9 * m * n * c * voxels, (n + m * n) * value),
+            Step("α", m * n * c * c * voxels, (m * n + 1) * value),
+        ]
+    if form == "STDCF, in tiles":
+        maps = min(n, 2)  # with three temporal atoms, Winograd's F(2, 3) needs two products a frame as well
+        return [
+            Step("ψ", 9 * m * c * voxels * (2 if n > 2 else 1), value),
+            Step("α", m * maps * c * c * voxels, maps * value),
+            Step("φ", 3 * maps * c * voxels, (maps + 1) * value),
+        ]
+    return [Step("space", 9 * c * c * voxels, 2 * value), Step("time", 3 * c * c * voxels, 2 * value)]
+
+
+def measured(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, clips: int = 1) -> float:
+    """Seconds that a forward pass of the layer that `steps` counts takes here: the median of three, its filters not kept."""
+    last = torch.channels_last_3d
+    x = torch.rand(clips, channels, FRAMES, size, size).to(memory_format=last)
+    way: Callable[[torch.Tensor], torch.Tensor]
+    if choice("form", form, FORMS) == "Conv3d":
+        way = nn.Conv3d(channels, channels, 3, padding=1, bias=False).to(memory_format=last)
+    elif form == "rank-1":
+        way = Rank1Conv3d(channels, channels, 3, padding=1, bias=False).to(memory_format=last)
+    else:
+        layer = STDCFConv3d(
+            channels, channels, 3, padding=1, bias=False, spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms
+        )
+        layer.evaluation = "filters" if form == "STDCF, filters" else "atoms"
+        way = layer
+        if form == "STDCF, three layers":
+            way = partial(
+                forms.by_layers,
+                alpha=layer.alpha,
+                psi=layer.psi,
+                phi=layer.phi,
+                bias=None,
+                way=forms.Way((1, 1, 1), (1, 1, 1), (1, 1, 1)),
+            )
+    with torch.no_grad():
+        return sorted(_timed(lambda: way(x), 3))[1]
+
+
+def bound(parts: Sequence[Step], rates: Rates) -> float:
+    """The least number of seconds that the steps take one after the other."""
+    return sum(part.seconds(rates) for part in parts)
+
+
+def _timed(way: Callable[[], object], rounds: int) -> list[float]:
+    """Seconds of each round, after one that is not counted."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        way()
+        times.append(time.perf_counter() - start)
+    return times[1:]

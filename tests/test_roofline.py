@@ -1,0 +1,73 @@
+"""What a machine allows at best: counts that agree with `measure.cost`, and times that are the slower of two."""
+
+import pytest
+import torch
+from torch import nn
+
+from stdcf_lib import Rank1Conv3d, STDCFConv3d, roofline
+from stdcf_lib.measure import cost
+from stdcf_lib.roofline import FORMS, Rates, Step, bound, measured, rates, steps
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+@pytest.mark.parametrize(("atoms", "count"), [(5, 3), (4, 2), (1, 1)])
+def test_multiplications_are_those_that_cost_counts(channels, atoms, count):
+    options = {"kernel_size": 3, "padding": 1, "bias": False}
+    joint = STDCFConv3d(channels, channels, **options, spatial_atoms=atoms, temporal_atoms=count, evaluation="atoms")
+    layers = {
+        "Conv3d": nn.Conv3d(channels, channels, **options),
+        "STDCF, three layers": joint,
+        "rank-1": Rank1Conv3d(channels, channels, **options),
+    }
+    for form, layer in layers.items():
+        found = sum(step.macs for step in steps(form, channels, 10, atoms, count, clips=2))
+        assert found == cost(layer, (2, channels, roofline.FRAMES, 10, 10)).macs, form
+    rebuild, convolution = steps("STDCF, filters", channels, 10, atoms, count, clips=2)
+    assert [convolution] == steps("Conv3d", channels, 10, clips=2) and rebuild.macs == 27 * atoms * count * channels**2
+
+
+def test_in_tiles_a_matrix_product_is_most_of_it_and_the_third_atom_is_free_in_it():
+    two, three = (steps("STDCF, in tiles", 256, 14, 5, count) for count in (2, 3))
+    assert two[1].macs == three[1].macs > 0.9 * sum(step.macs for step in two)
+    one = steps("STDCF, in tiles", 256, 14, 5, 1)
+    assert 2 * one[1].macs == two[1].macs
+
+
+def test_a_step_takes_as_long_as_the_slower_of_two():
+    machine = Rates(macs=100.0, moved=10.0)
+    hungry, busy = Step("a", 100, 50), Step("b", 300, 20)
+    assert hungry.seconds(machine) == 5.0 and hungry.waits(machine)
+    assert busy.seconds(machine) == 3.0 and not busy.waits(machine)
+    assert bound([hungry, busy], machine) == 8.0
+
+
+def test_this_machine_has_rates_and_every_form_runs_on_it():
+    assert min(rates()) > 0 and rates() is rates()
+    assert all(measured(form, 4, 8) > 0 for form in FORMS)
+
+
+def test_each_form_is_measured_by_itself(monkeypatch):
+    """The three layers are Eq. 2 as written, not what "atoms" makes of them."""
+    seen = []
+    monkeypatch.setattr(roofline.forms, "by_layers", lambda x, **_: seen.append("layers") or x)
+    monkeypatch.setattr(roofline.forms, "by_atoms", lambda x, *_: seen.append("tiles") or x)
+    monkeypatch.setattr(roofline.forms, "filters", lambda *_: seen.append("filters") or torch.zeros(4, 4, 3, 3, 3))
+    for form in FORMS:
+        measured(form, 4, 8)
+        assert set(seen) == {
+            "STDCF, three layers": {"layers"}, "STDCF, in tiles": {"tiles"}, "STDCF, filters": {"filters"},
+        }.get(form, set()), form  # fmt: skip
+        seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("conv", 4, 8), "form='conv': choose 'Conv3d', 'STDCF, filters'"),
+        (("Conv3d", 0, 8), "channels=0: give an integer of at least 1"),
+        (("rank-1", 4, 8.5), "size=8.5"),
+    ],
+)
+def test_bad_numbers_are_refused_in_words(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        steps(*arguments)
