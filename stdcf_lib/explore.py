@@ -3,13 +3,14 @@
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
 from ipywidgets import HTML, Checkbox, Dropdown, FloatSlider, Image, IntSlider, VBox
+from torch import Tensor
 
 from stdcf_lib import STDCFConv3d
 from stdcf_lib import atoms as families
@@ -190,7 +191,7 @@ def probe() -> Panel:
     """Notebook 02: a bank of eight direction filters, with M and N atoms and dilated in time, answers a clip."""
     bank = joint_convolution.direction_bank()
     digits = TRMNIST("test", clips=1, frames=13)[0][None]
-    scene = joint_convolution.compass_scene(13, directions=len(bank.weight), taps=bank.weight.shape[2])
+    scene = joint_convolution.compass_scene(9, directions=len(bank.weight), taps=bank.weight.shape[2])
     clips = {
         "bar to the right": lambda speed: moving_bar(13, speed=speed),
         "bar to the left": lambda speed: moving_bar(13, speed=speed, direction=180),
@@ -207,7 +208,7 @@ def probe() -> Panel:
         draw,
         spatial_atoms=IntSlider(5, 1, 8, description="M, spatial atoms"),
         temporal_atoms=IntSlider(2, 1, 3, description="N, temporal atoms"),
-        temporal_dilation=IntSlider(1, 1, 3),
+        temporal_dilation=IntSlider(1, 1, 2),
         probe=Dropdown(options=list(clips)),
         speed=FloatSlider(value=1, min=0, max=2, step=0.25, description="speed, px/frame"),
     )
@@ -258,8 +259,12 @@ def separability() -> Panel:
     still = TRMNIST("test", 200, digits=1, speed=(0, 0), rotation=0).clips[:, 0]
     scene = tr_mnist.separability_scene(("still", "yours", "unrelated"))
 
+    @lru_cache(64)  # a reader goes back and forth, and most of the wait is for rendering the clips
+    def rendered(speed: float, rotation: int, digits: int) -> Tensor:
+        return TRMNIST("test", 200, digits=digits, speed=(speed, speed), rotation=rotation).clips[:, 0]
+
     def draw(speed: float, rotation: int, digits: int) -> Drawing:
-        clips = TRMNIST("test", 200, digits=digits, speed=(speed, speed), rotation=rotation).clips[:, 0]
+        clips = rendered(speed, rotation, digits)
         return scene({"still": still, "yours": clips, "unrelated": tr_mnist.unrelated(clips)}, 0, 14)
 
     return Panel(

@@ -92,14 +92,17 @@ const FONT = "system-ui, sans-serif", MARGIN = 4, BELOW = 720; // pixels of widt
 
 /**
  * A canvas with controls below it. `draw(stage)` paints the whole picture in the units of `wide` or `narrow` ([width, height]),
- * and names, as it goes, the spots that can be held:
- * a cell {x, y, w, h, name, get, set, limit} is dragged sideways (by mouse also up), or chosen by arrows and changed by + and −;
- * a pad {x, y, w, h, move(u, v), hover} is told where it is touched, from 0 to 1.
+ * and names, as it goes, the spots that can be held. What stands still while the rest moves goes into `stage.still(key, paint)`,
+ * first of all: it is painted once for each key, and copied.
+ * A cell {x, y, w, h, name, get, set, limit} is dragged sideways (by mouse also up), or chosen by arrows and changed by + and −;
+ * A pad {x, y, w, h, move(u, v), hover} is told where it is touched, from 0 to 1.
  */
 function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = () => {}, released = () => {} }) {
-  const root = document.createElement("div"), canvas = document.createElement("canvas"), g = canvas.getContext("2d");
+  const root = document.createElement("div"), canvas = document.createElement("canvas"), screen = canvas.getContext("2d");
   const controls = document.createElement("div"), status = document.createElement("div"), look = document.createElement("style");
   const scratch = document.createElement("canvas"), pixels = scratch.getContext("2d", { willReadFrequently: true }), images = new Map();
+  const below = document.createElement("canvas").getContext("2d"), kept = { key: "", spots: [] };
+  let g = screen;
   look.textContent = LOOK;
   root.className = "stdcf";
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take arrows and letters as its own
@@ -111,10 +114,10 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
   root.append(look, canvas, controls, status);
   el.replaceChildren(root);
 
-  let asked = 0, spent = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, cellControl = null, wish = null;
+  let asked = 0, spent = 0, scale = 1, width = 0, spots = [], held = null, chosen = 0, seen = true, timer = 0, late = 0, cellControl = null, wish = null;
   const followers = [];
   const s = {
-    g, canvas, narrow: false, ink: "#000", spots: () => spots, held: () => held,
+    get g() { return g; }, canvas, narrow: false, ink: "#000", spots: () => spots, held: () => held,
     ask() { asked ||= requestAnimationFrame(paint); },
     say(text) { status.textContent = text; },
     spot(spot) { spots.push(spot); },
@@ -127,8 +130,30 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     /** A colour made dark, or light, enough for text. */
     strong(hex) { const end = s.paper === "#fff" ? [0, 0, 0] : [255, 255, 255]; return `rgb(${mix(channels(hex), end, 0.3).map(Math.round)})`; },
     box(x, y, w, h, colour, line = 2) { g.strokeStyle = colour; g.lineWidth = line; g.strokeRect(x, y, w, h); },
+    still(key, paint) {
+      const now = [key, s.ink, canvas.width, canvas.height].join();
+      if (kept.key !== now) {
+        const others = spots;
+        [below.canvas.width, below.canvas.height] = [canvas.width, canvas.height]; // which clears it
+        below.setTransform(screen.getTransform());
+        [g, spots] = [below, []];
+        paint();
+        Object.assign(kept, { key: now, spots });
+        [g, spots] = [screen, others];
+      }
+      spots.push(...kept.spots);
+      g.save(); g.resetTransform(); g.drawImage(below.canvas, 0, 0); g.restore();
+    },
     /** Values, row by row, as colours: `map` over −limit … limit. */
     image(values, rows, columns, x, y, w, h, { limit = 1, zero = 0, from = 0, map = SIGNED } = {}) {
+      if (rows * columns <= 100) { // quicker than pixels; each cell reaches under the next, so that no seam shows
+        for (let r = 0, i = from; r < rows; r++) for (let c = 0; c < columns; c++, i++) {
+          const left = (c * w) / columns, top = (r * h) / rows;
+          g.fillStyle = map.css[shade(values[i] - zero, limit)];
+          g.fillRect(x + left, y + top, Math.min(w / columns + 1, w - left), Math.min(h / rows + 1, h - top));
+        }
+        return;
+      }
       const size = `${rows},${columns}`;
       if (!images.has(size)) images.set(size, pixels.createImageData(columns, rows));
       const data = images.get(size), words = new Uint32Array(data.data.buffer);
@@ -202,13 +227,14 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
     },
     calm: matchMedia("(prefers-reduced-motion: reduce)").matches,
     destroy() {
-      clearInterval(timer); cancelAnimationFrame(asked);
+      clearInterval(timer); clearTimeout(late); cancelAnimationFrame(asked);
       resized.disconnect(); visible.disconnect(); themed.disconnect(); scheme.removeEventListener("change", s.ask);
       el.replaceChildren();
     },
   };
   const cell = () => (spots[chosen]?.get ? spots[chosen] : spots.find((spot) => spot.get));
 
+  function follow() { clearTimeout(late); late = 0; followers.forEach((one) => one()); }
   function paint() {
     asked = 0;
     if (!root.isConnected) return; // in JupyterLab it comes into the page later, and the ResizeObserver tells
@@ -237,7 +263,9 @@ function stage(el, { label, wide, narrow, draw, key, tick, chosen: onchoice = ()
       s.box(focus.x - 1, focus.y - 1, focus.w + 2, focus.h + 2, s.paper, 5);
       s.box(focus.x - 1, focus.y - 1, focus.w + 2, focus.h + 2, s.ink, 2);
     }
-    followers.forEach((follow) => follow());
+    // The picture comes first: while it is held, sliders and their numbers, which cost a layout, follow ten times a second.
+    if (held && !held.control) late ||= setTimeout(follow, 100);
+    else follow();
     spent = 0.7 * spent + 0.3 * (performance.now() - began);
   }
 

@@ -98,15 +98,15 @@ export function mount(el, state, { edited, released } = alone) {
   const part = (name, values) => { state[name] = values; edited(name, values); compute(); };
 
   function draw(s) {
-    const M = state.psi.length, N = state.phi.length, { T, H, X } = joint, g = s.g;
+    const M = state.psi.length, N = state.phi.length, { T, H, X } = joint;
     const handle = (name, path, called, x, y, w, h) => s.spot({
       x, y, w, h, name: called, path: `${name}${path}`, limit: LIMIT[name],
       get: () => path.reduce((value, k) => value[k], state[name]),
       set(value) { path.slice(0, -1).reduce((values, k) => values[k], state[name])[path.at(-1)] = value; edited(name, state[name]); compute(); },
     });
     // ---- what you hold: φ across, ψ down, α where they meet
-    const parts = (left, head, psiSide, wide, tall, gap, rhythm) => {
-      const x0 = left + psiSide + 14, y0 = head + rhythm + 14;
+    const atoms = (left, head, psiSide, wide, tall, gap, rhythm) => {
+      const x0 = left + psiSide + 14, y0 = head + rhythm + 14, { g } = s;
       state.phi.forEach((atom, n) => {
         const x = x0 + n * (wide + gap), step = wide / T, middle = head + rhythm / 2;
         g.globalAlpha = 0.35; g.fillStyle = s.ink; g.fillRect(x, middle - 0.5, wide, 1); g.globalAlpha = 1;
@@ -125,14 +125,17 @@ export function mount(el, state, { edited, released } = alone) {
         for (let r = 0; r < H; r++) for (let c = 0; c < X; c++) handle("psi", [m, r, c], `ψ${sub(m + 1)}, row ${r + 1}, column ${c + 1}`, x + c * w, y + r * h, w, h);
         s.box(x, y, side, side, STYLE.psi, 2.5);
         s.text(`ψ${sub(m + 1)}`, x - 6, y + side / 2, { align: "right", bold: true, colour: s.strong(STYLE.psi), size: 14, baseline: "middle" });
-        for (let n = 0; n < N; n++) {
-          const value = state.alpha[m][n], place = shade(value, LIMIT.alpha), cx = x0 + n * (wide + gap);
-          g.fillStyle = SIGNED.css[place]; g.fillRect(cx, y, wide, tall);
-          s.text(fixed(value), cx + wide / 2, y + tall / 2 + 1, { align: "center", baseline: "middle", bold: true, size: Math.min(20, wide / 3.6), colour: SIGNED.dark[place] ? "#fff" : "#000" });
-          s.box(cx, y, wide, tall, STYLE.alpha, 2.5);
-          handle("alpha", [m, n], `α${sub(m + 1)}${sub(n + 1)}`, cx, y, wide, tall);
-        }
       });
+    };
+    const coefficients = (left, head, psiSide, wide, tall, gap, rhythm) => {
+      const x0 = left + psiSide + 14, y0 = head + rhythm + 14, { g } = s;
+      state.alpha.forEach((row, m) => row.forEach((value, n) => {
+        const place = shade(value, LIMIT.alpha), x = x0 + n * (wide + gap), y = y0 + m * (tall + gap);
+        g.fillStyle = SIGNED.css[place]; g.fillRect(x, y, wide, tall);
+        s.text(fixed(value), x + wide / 2, y + tall / 2 + 1, { align: "center", baseline: "middle", bold: true, size: Math.min(20, wide / 3.6), colour: SIGNED.dark[place] ? "#fff" : "#000" });
+        s.box(x, y, wide, tall, STYLE.alpha, 2.5);
+        handle("alpha", [m, n], `α${sub(m + 1)}${sub(n + 1)}`, x, y, wide, tall);
+      }));
     };
     // ---- a filter: its frames, and the slice through its middle row
     const limit = largest(joint.values);
@@ -142,10 +145,14 @@ export function mount(el, state, { edited, released } = alone) {
       s.image(slice, T, X, at, y, side, side, { limit });
     };
     // ---- the curve, and the direction of the probe
-    const dial = (cx, cy, R) => {
+    const circles = (cx, cy, R) => {
+      const { g } = s;
       g.strokeStyle = s.ink; g.lineWidth = 1; g.globalAlpha = 0.25;
       for (const share of [0.5, 1]) { g.beginPath(); g.arc(cx, cy, R * share, 0, 7); g.stroke(); }
       g.globalAlpha = 1;
+    };
+    const dial = (cx, cy, R) => {
+      const { g } = s;
       curves.forEach((curve, k) => {
         g.beginPath();
         for (let d = 0; d <= DIRECTIONS; d++) {
@@ -177,7 +184,7 @@ export function mount(el, state, { edited, released } = alone) {
       });
     };
     const trace = (left, y, wide, high) => {
-      const middle = y + high / 2, most = Math.max(0.3 * top, ...traces.map(largest));
+      const { g } = s, middle = y + high / 2, most = Math.max(0.3 * top, ...traces.map(largest));
       g.globalAlpha = 0.3; g.fillStyle = s.ink; g.fillRect(left, middle - 0.5, wide, 1); g.globalAlpha = 0.6; g.fillRect(left + (k / (STEPS - 1)) * wide - 1, y, 2, high); g.globalAlpha = 1;
       traces.forEach((values, i) => {
         const mean = state.probe === "bar" ? 0 : (i ? apart.filter : joint).values.reduce((p, v) => p + v, 0) / 2;
@@ -189,45 +196,50 @@ export function mount(el, state, { edited, released } = alone) {
     const d = Math.round(state.direction / (360 / DIRECTIONS)) % DIRECTIONS, back = (d + DIRECTIONS / 2) % DIRECTIONS;
     const verdict = (i) => `${fixed(curves[i][d])} ahead, ${fixed(curves[i][back])} backwards`;
     const blue = s.strong(STYLE.blue), red = s.strong(STYLE.vermillion), percent = `${Math.round(100 * apart.energy)}%`;
+    const key = JSON.stringify([state.psi, state.phi]);
     if (!s.narrow) {
-      const wide = Math.min(92, (404 - 122 - 8 * (N - 1)) / N), tall = Math.min(92, 340 / M - 8);
-      s.text("Drag any tap, pixel or coefficient", 0, 16, { bold: true, size: 15 });
-      parts(22, 46, 86, wide, tall, 8, 70);
-      s.text("α", 22 + 86 + 14 - 6, 46 + 74, { align: "right", bold: true, colour: s.strong(STYLE.alpha), size: 16 });
-      const left = 452, side = Math.min(72, (374 - 6 * (T - 1)) / T), slice = left + T * (side + 6) + 26;
+      const wide = Math.min(92, (404 - 122 - 8 * (N - 1)) / N), tall = Math.min(92, 340 / M - 8), place = [22, 46, 86, wide, tall, 8, 70];
+      const left = 452, side = Math.min(72, (374 - 6 * (T - 1)) / T), slice = left + T * (side + 6) + 26, low = 24 + side + 32;
+      const below = low + side + 44, R = 84, middle = [left + R + 10, below + R + 24, R], across = left + 2 * R + 54, eye = 82;
+      s.still(key, () => {
+        s.text("Drag any tap, pixel or coefficient", 0, 16, { bold: true, size: 15 });
+        atoms(...place);
+        s.text("α", 22 + 86 + 14 - 6, 46 + 74, { align: "right", bold: true, colour: s.strong(STYLE.alpha), size: 16 });
+        s.text("x across, t down", slice + side / 2, 16, { align: "center", size: 12, faint: true });
+        s.text("Answer by direction", left, below, { bold: true, size: 15 });
+        circles(...middle);
+        s.text("The probe", across, below, { bold: true, size: 14 });
+        s.text("joint", across + eye + 10, below, { bold: true, colour: blue, size: 14 });
+        s.text("separable", across + 2 * (eye + 10), below, { bold: true, colour: red, size: 14 });
+      });
+      coefficients(...place);
       s.text(`Joint: W = Σ α ψ ⊗ φ, rank ${table.rank}`, left, 16, { bold: true, colour: blue, size: 15 });
-      s.text("x across, t down", slice + side / 2, 16, { align: "center", size: 12, faint: true });
       film(joint, left, 24, side, 6, slice);
-      const low = 24 + side + 32;
       s.text(`The nearest separable filter keeps ${percent} of it`, left, low, { bold: true, colour: red, size: 15 });
       film(apart.filter, left, low + 8, side, 6, slice);
-      const below = low + side + 44, R = 84;
-      s.text("Answer by direction", left, below, { bold: true, size: 15 });
-      dial(left + R + 10, below + R + 24, R);
-      const across = left + 2 * R + 54, eye = 82;
-      s.text("The probe", across, below, { bold: true, size: 14 });
-      s.text("joint", across + eye + 10, below, { bold: true, colour: blue, size: 14 });
-      s.text("separable", across + 2 * (eye + 10), below, { bold: true, colour: red, size: 14 });
+      dial(...middle);
       watch(across, below + 10, eye, 10);
       trace(across, below + eye + 20, 3 * eye + 20, 60);
       s.text(verdict(0), across, below + eye + 102, { colour: blue, bold: true });
       s.text(verdict(1), across, below + eye + 121, { colour: red, bold: true });
     } else {
-      const wide = Math.min(80, (358 - 96 - 7 * (N - 1)) / N), tall = Math.min(66, 218 / M);
-      s.text("Drag any tap, pixel or coefficient", 0, 14, { bold: true, size: 14 });
-      parts(24, 38, 58, wide, tall, 7, 52);
-      const top = 38 + 52 + 14 + M * (tall + 7) + 18, side = Math.min(50, (266 - 4 * (T - 1)) / T), slice = 358 - side;
+      const wide = Math.min(80, (358 - 96 - 7 * (N - 1)) / N), tall = Math.min(66, 218 / M), place = [24, 38, 58, wide, tall, 7, 52];
+      const top = 38 + 52 + 14 + M * (tall + 7) + 18, side = Math.min(50, (266 - 4 * (T - 1)) / T), slice = 358 - side, low = top + side + 25;
+      const below = low + side + 28, R = 66, middle = [R + 10, below + R + 18, R], across = 2 * R + 38, eye = 56;
+      s.still(key, () => {
+        s.text("Drag any tap, pixel or coefficient", 0, 14, { bold: true, size: 14 });
+        atoms(...place);
+        s.text("x, t", slice + side / 2, top, { align: "center", size: 12, faint: true });
+        s.text("Answer by direction", 0, below, { bold: true, size: 14 });
+        circles(...middle);
+        ["probe", "joint", "separable"].forEach((name, i) => s.text(name, i === 2 ? 358 : across + i * (eye + 10), below, { bold: true, size: 12, align: i === 2 ? "right" : "left", colour: [s.ink, blue, red][i] }));
+      });
+      coefficients(...place);
       s.text(`Joint: W = Σ α ψ ⊗ φ, rank ${table.rank}`, 0, top, { bold: true, colour: blue, size: 14 });
-      s.text("x, t", slice + side / 2, top, { align: "center", size: 12, faint: true });
       film(joint, 0, top + 7, side, 4, slice);
-      const low = top + side + 25;
       s.text(`Nearest separable: keeps ${percent} of it`, 0, low, { bold: true, colour: red, size: 14 });
       film(apart.filter, 0, low + 7, side, 4, slice);
-      const below = low + side + 28, R = 66;
-      s.text("Answer by direction", 0, below, { bold: true, size: 14 });
-      dial(R + 10, below + R + 18, R);
-      const across = 2 * R + 38, eye = 56;
-      ["probe", "joint", "separable"].forEach((name, i) => s.text(name, i === 2 ? 358 : across + i * (eye + 10), below, { bold: true, size: 12, align: i === 2 ? "right" : "left", colour: [s.ink, blue, red][i] }));
+      dial(...middle);
       watch(across, below + 8, eye, 10);
       trace(across, below + eye + 16, 3 * eye + 20, 44);
       s.text(verdict(0), across, below + eye + 78, { colour: blue, bold: true, size: 12 });

@@ -33,8 +33,9 @@ function output({ clip, psi, phi, alpha }) {
 export const arithmetic = { voxel, output };
 
 export function mount(el, state, { edited, released } = alone) {
-  let whole, now, clip, most;
+  let whole, now, clip, most, edition = 0;
   const prepare = () => {
+    edition += 1;
     whole = output(state);
     clip = Float64Array.from(state.clip.flat(2));
     most = { whole: largest(whole.out), filter: largest(assemble(state).values), alpha: largest(state.alpha.flat()) };
@@ -67,40 +68,50 @@ export function mount(el, state, { edited, released } = alone) {
     const frame = (k, left, top, side) => {
       s.image(clip, H, X, left, top, side, (side * H) / X, { map: GRAY, limit: 0.5, zero: 0.5, from: k * H * X });
       s.box(left, top, side, (side * H) / X, "rgba(127,127,127,.6)", 1);
-      s.box(left + (x * side) / X, top + (y * side) / X, (kw * side) / X, (kh * side) / X, mark, 2.5);
       pad(side, left, top);
     };
+    const covered = (left, top, side) => s.box(left + (x * side) / X, top + (y * side) / X, (kw * side) / X, (kh * side) / X, mark, 2.5);
     const answer = (left, top, side) => {
       const cell = side / whole.w1;
       s.image(whole.out, whole.h1, whole.w1, left, top, side, cell * whole.h1, { limit: most.whole, from: t * whole.h1 * whole.w1 });
-      s.box(left + x * cell - 1, top + y * cell - 1, cell + 2, cell + 2, "#000", 4);
-      s.box(left + x * cell - 1, top + y * cell - 1, cell + 2, cell + 2, mark, 2.5);
       s.spot({
         x: left, y: top, w: side, h: cell * whole.h1, hover: true, tell: sentence,
         move(u, v) { go("x", Math.floor(u * whole.w1), whole.w1); go("y", Math.floor(v * whole.h1), whole.h1); },
       });
     };
+    const here = (left, top, side) => {
+      const cell = side / whole.w1;
+      s.box(left + x * cell - 1, top + y * cell - 1, cell + 2, cell + 2, "#000", 4);
+      s.box(left + x * cell - 1, top + y * cell - 1, cell + 2, cell + 2, mark, 2.5);
+    };
     const strip = (values, left, top, cell, high, gap, options) => {
       for (let k = 0; k < kt; k++) s.table(values, kh, kw, left + k * (kw * cell + gap), top, cell, high, { from: k * kh * kw, ...options });
     };
-    const tables = (left, top, cell, high, gap, head, titles) => {
+    // Three tables side by side: what does not move of them, and then the numbers that do.
+    const table = (k, values, limit, left, top, cell, high, gap, head) =>
+      s.table(values, M, N, left + head + k * (N * cell + gap), top, cell, high, { limit, size: s.narrow ? 11 : 12 });
+    const tables = (left, top, cell, high, gap, head) => {
       const wide = N * cell;
-      [[now.answers, most.answer], [state.alpha.flat(), most.alpha], [now.terms, most.answer * most.alpha]].forEach(([values, limit], k) => {
+      ["ψ⊗φ on patch", "× α", "= products"].forEach((title, k) => {
         const x0 = left + head + k * (wide + gap);
-        s.text(titles[k], x0, top - head - 6, { size: s.narrow ? 12 : 13, bold: k === 1, colour: k === 1 ? s.strong(STYLE.alpha) : s.ink });
-        s.table(values, M, N, x0, top, cell, high, { limit, size: s.narrow ? 11 : 12 });
-        if (k === 1) s.box(x0 - 1, top - 1, wide + 2, M * high + 2, STYLE.alpha, 2.5);
+        s.text(title, x0, top - head - 6, { size: s.narrow ? 12 : 13, bold: k === 1, colour: k === 1 ? s.strong(STYLE.alpha) : s.ink });
         for (let n = 0; n < N; n++) {
           const side = Math.min(cell - 6, 30), from = x0 + n * cell + (cell - side) / 2;
           s.image(state.phi[n], 1, kt, from, top - head + 2, side, head - 10, { limit: 1 });
           s.box(from, top - head + 2, side, head - 10, STYLE.phi, 2);
         }
       });
+      table(1, state.alpha.flat(), most.alpha, left, top, cell, high, gap, head);
+      s.box(left + head + wide + gap - 1, top - 1, wide + 2, M * high + 2, STYLE.alpha, 2.5);
       for (let m = 0; m < M; m++) {
         const side = Math.min(head - 6, high - 4), from = top + m * high + (high - side) / 2;
         s.image(state.psi[m].flat(), kh, kw, left, from, side, side, { limit: 1 });
         s.box(left, from, side, side, STYLE.psi, 2);
       }
+    };
+    const numbers = (...place) => {
+      table(0, now.answers, most.answer, ...place);
+      table(2, now.terms, most.answer * most.alpha, ...place);
     };
     // ---- both sums as walks: each product is a step to the left or right
     const walks = (left, top, wide, high) => {
@@ -124,52 +135,58 @@ export function mount(el, state, { edited, released } = alone) {
       s.text(fixed(now.sum, 3), px(now.sum) + (right ? -8 : 8), top + high + 12, { align: right ? "right" : "left", bold: true, size: 16, colour: s.strong(STYLE.vermillion) });
     };
     const count = now.products.length, terms = now.terms.length;
+    const key = `${t} ${edition}`;
     if (!s.narrow) {
-      for (let k = 0; k < kt; k++) {
-        s.text(`clip, frame ${t + k}`, k * 156, 14);
-        frame(t + k, k * 156, 22, 146);
-      }
-      const right = Math.max(kt * 156 + 34, 510);
-      s.text("→", right - 30, 104, { size: 22 });
-      s.text(`output, frame ${t}`, right, 14);
-      answer(right, 22, 146);
+      const right = Math.max(kt * 156 + 34, 510), top = 216, cell = Math.min(46, (440 - 12 * (kt - 1)) / (kt * kw)), high = Math.min(26, 80 / kh), lane = kh * high + 24;
+      const x0 = 500, head = 34, wide = Math.min(44, (440 - head - 28) / (3 * N)), tall = Math.min(40, 215 / M), place = [x0, top + 54, wide, tall, 14, head];
+      s.still(key, () => {
+        for (let k = 0; k < kt; k++) {
+          s.text(`clip, frame ${t + k}`, k * 156, 14);
+          frame(t + k, k * 156, 22, 146);
+        }
+        s.text("→", right - 30, 104, { size: 22 });
+        s.text(`output, frame ${t}`, right, 14);
+        answer(right, 22, 146);
+        s.text("this voxel: one number,", right + 172, 100);
+        s.text("made in two ways", right + 172, 118);
+        s.text(`By the filter: ${count} products`, 0, top - 12, { bold: true, size: 15 });
+        ["the patch", "× W", "= products"].forEach((name, k) => s.text(name, 0, top + 10 + k * lane));
+        strip(now.filter, 0, top + 16 + lane, cell, high, 12, { limit: most.filter });
+        s.text(`By atoms and coefficients: ${terms} products`, x0, top - 12, { bold: true, size: 15 });
+        tables(...place);
+        s.text("ψ", x0 + 6, top + 44, { colour: s.strong(STYLE.psi), bold: true });
+        s.text("Each product is one step to the left or to the right. Both walks end at the same place.", 0, 548, { faint: true });
+        s.text(`${count} steps`, 0, 588, { bold: true });
+        s.text(`${terms} steps`, 0, 646, { bold: true, colour: s.strong(STYLE.alpha) });
+      });
+      for (let k = 0; k < kt; k++) covered(k * 156, 22, 146);
+      here(right, 22, 146);
       s.text(fixed(now.sum, 3), right + 172, 74, { size: 32, bold: true, colour: s.strong(STYLE.vermillion) });
-      s.text("this voxel: one number,", right + 172, 100);
-      s.text("made in two ways", right + 172, 118);
-      const cell = Math.min(46, (440 - 12 * (kt - 1)) / (kt * kw)), high = Math.min(26, 80 / kh), top = 216, lane = kh * high + 24;
-      s.text(`By the filter: ${count} products`, 0, top - 12, { bold: true, size: 15 });
-      [["the patch", now.patch, { map: GRAY, limit: 0.5 }], ["× W", now.filter, { limit: most.filter }], ["= products", now.products, { limit: most.product }]].forEach(([name, values, options], k) => {
-        s.text(name, 0, top + 10 + k * lane);
-        const shown = k ? values : values.map((v) => v - 0.5);
-        if (k) strip(shown, 0, top + 16 + k * lane, cell, high, 12, options);
-        else patches(s, values, 0, top + 16, cell, high, 12);
-      });
-      const x0 = 500, head = 34, wide = Math.min(44, (440 - head - 28) / (3 * N)), tall = Math.min(40, 215 / M);
-      s.text(`By atoms and coefficients: ${terms} products`, x0, top - 12, { bold: true, size: 15 });
-      tables(x0, top + 54, wide, tall, 14, head, ["ψ⊗φ on patch", "× α", "= products"]);
-      s.text("ψ", x0 + 6, top + 44, { colour: s.strong(STYLE.psi), bold: true });
-      s.text("Each product is one step to the left or to the right. Both walks end at the same place.", 0, 548, { faint: true });
+      patches(s, now.patch, 0, top + 16, cell, high, 12);
+      strip(now.products, 0, top + 16 + 2 * lane, cell, high, 12, { limit: most.product });
+      numbers(...place);
       walks(150, 562, 760, 42);
-      s.text(`${count} steps`, 0, 588, { bold: true });
-      s.text(`${terms} steps`, 0, 646, { bold: true, colour: s.strong(STYLE.alpha) });
     } else {
-      const middle = t + (kt >> 1);
-      s.text(`clip, frame ${middle}`, 0, 13);
-      frame(middle, 0, 20, 172);
-      s.text(`output, frame ${t}`, 186, 13);
-      answer(186, 20, 172);
-      const top = 226, gap = 8, cell = (358 - gap * (kt - 1)) / (kt * kw), high = Math.min(22, 66 / kh), lane = kh * high + 20;
-      s.text(`By the filter: ${count} products`, 0, top - 10, { bold: true, size: 14 });
-      ["the patch", "× W", "= products"].forEach((name, k) => {
-        s.text(name, 0, top + 8 + k * lane, { size: 12 });
-        if (!k) patches(s, now.patch, 0, top + 13, cell, high, gap);
-        else strip(k === 1 ? now.filter : now.products, 0, top + 13 + k * lane, cell, high, gap, { limit: k === 1 ? most.filter : most.product, size: 11 });
+      const middle = t + (kt >> 1), top = 226, gap = 8, cell = (358 - gap * (kt - 1)) / (kt * kw), high = Math.min(22, 66 / kh), lane = kh * high + 20;
+      const below = top + 3 * lane + 30, head = 28, wide = (358 - head - 16) / (3 * N), tall = Math.min(25, 130 / M), foot = below + 48 + M * tall + 24;
+      const place = [0, below + 48, wide, tall, 8, head];
+      s.still(key, () => {
+        s.text(`clip, frame ${middle}`, 0, 13);
+        frame(middle, 0, 20, 172);
+        s.text(`output, frame ${t}`, 186, 13);
+        answer(186, 20, 172);
+        s.text(`By the filter: ${count} products`, 0, top - 10, { bold: true, size: 14 });
+        ["the patch", "× W", "= products"].forEach((name, k) => s.text(name, 0, top + 8 + k * lane, { size: 12 }));
+        strip(now.filter, 0, top + 13 + lane, cell, high, gap, { limit: most.filter, size: 11 });
+        s.text(`By atoms and coefficients: ${terms} products`, 0, below - 8, { bold: true, size: 14 });
+        tables(...place);
+        s.text(`Two walks, of ${count} and ${terms} steps, one end:`, 0, foot, { size: 12, faint: true });
       });
-      const below = top + 3 * lane + 30, head = 28, wide = (358 - head - 16) / (3 * N), tall = Math.min(25, 130 / M);
-      s.text(`By atoms and coefficients: ${terms} products`, 0, below - 8, { bold: true, size: 14 });
-      tables(0, below + 48, wide, tall, 8, head, ["ψ⊗φ on patch", "× α", "= products"]);
-      const foot = below + 48 + M * tall + 24;
-      s.text(`Two walks, of ${count} and ${terms} steps, one end:`, 0, foot, { size: 12, faint: true });
+      covered(0, 20, 172);
+      here(186, 20, 172);
+      patches(s, now.patch, 0, top + 13, cell, high, gap);
+      strip(now.products, 0, top + 13 + 2 * lane, cell, high, gap, { limit: most.product, size: 11 });
+      numbers(...place);
       walks(0, foot + 10, 358, 34);
     }
     function patches(stage, values, left, top, cell, high, gap) {

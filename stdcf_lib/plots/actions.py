@@ -36,7 +36,7 @@ def contact_sheet(real: str | Path | None = None, subject: int = 11, scenario: i
             show_frame(axes[i, j], np.concatenate(list(strip), axis=1), 255)
             axes[i, j].spines[:].set_visible(False)
             if labels and j == 0:
-                axes[i, j].set_ylabel(ACTIONS[i])
+                axes[i, j].set_ylabel(ACTIONS[i], rotation=0, ha="right", va="center")
     return Drawing(figure, {name.replace(" ", "_"): np.stack(strips) for name, strips in columns})
 
 

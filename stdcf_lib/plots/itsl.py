@@ -361,10 +361,12 @@ def curves(names: Sequence[str] = ("itsl-resample", "direct", "t-only"), part: s
             axes.fill_between(x, accuracy.min(0), accuracy.max(0), color=PLAN_COLORS[name], alpha=0.15, linewidth=0)
             axes.plot(x, np.median(accuracy, 0), label=PLANS[name].title, **style)
             arrays[f"{name}, {measure}"] = x
-        for i, x, y in zip(chosen, spent["compute"], np.median(accuracy, 0), strict=True):
-            if runs[0][i]["stage"] not in full:
-                text = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": "x-small"}
-                panels[0].annotate(f"after {runs[0][i]['stage']}", (x, y), (0, -8), **text)
+        middle = np.median(accuracy, 0)
+        for i, x, y, step in zip(chosen, spent["compute"], middle, np.diff(middle, append=1), strict=True):
+            if runs[0][i]["stage"] not in full:  # named on the side that the line leaves free
+                place, text = ((7, 0), ("left", "bottom")) if step < 0 else ((0, -8), ("center", "top"))
+                text = {"textcoords": "offset points", "ha": text[0], "va": text[1], "fontsize": "x-small"}
+                panels[0].annotate(f"after {runs[0][i]['stage']}", (x, y), place, **text)
         arrays[name] = accuracy
     for axes, label in zip(panels, ("compute spent, in full-size epochs", "minutes of training, one idle core"), strict=True):
         axes.set(xlabel=label, xlim=(0, None), ylim=(0, 1))
@@ -439,9 +441,9 @@ def published() -> Drawing:
         values = np.array(list(table.values()))
         axes.plot(range(len(table)), values[:, 0], "o-", color=JOINT)
         for i, value in enumerate(values[:, 0]):
-            axes.annotate(f"{value}", (i, value), (0, 6), textcoords="offset points", ha="center", fontsize="small")
+            axes.annotate(f"{value}", (i, value), (-3, 4), textcoords="offset points", ha="right", fontsize="small")
         axes.set(xticks=range(len(table)), xticklabels=table, title=f"{name}, as published", ylabel="top-1 accuracy (%)")
-        axes.margins(0.08, 0.18)
+        axes.margins(0.12, 0.18)
         arrays[name] = values
     figure.suptitle("In the paper each stage ends higher than the one before")
     return Drawing(figure, arrays)

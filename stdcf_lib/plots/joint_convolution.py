@@ -448,10 +448,14 @@ def compass(clip: Tensor, bank: nn.Conv3d, spatial_atoms: int, temporal_atoms: i
 
 @styled
 def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.Conv3d, int, int, int]]:
-    """The figure of `compass` for clips of that many square frames, and a bank of that many directions and frames."""
-    figure = Figure(figsize=(10, 5.6))
+    """The figure of `compass` for clips of square frames, and a bank of that many directions and frames.
+
+    `frames` of a clip are shown, its middle ones, as large as the width allows; the energy is that of all its frames.
+    """
+    tall = 4.8 / (STEP * frames) * 10.2  # inches of the strips, which take the width
+    figure = Figure(figsize=(10, tall + 2.5))
     layout: list[Any] = [["strips"], ["compass"]]
-    axes = figure.subplot_mosaic(layout, height_ratios=[1.9, 1], per_subplot_kw={"compass": {"projection": "polar"}})
+    axes = figure.subplot_mosaic(layout, height_ratios=[tall, 1.6], per_subplot_kw={"compass": {"projection": "polar"}})
     strips, blank = axes["strips"], torch.zeros(frames, 1, 1)
     in_filter = _film(strips, blank[:taps], animated=True)
     edges = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=JOINT, linewidth=2, animated=True) for _ in range(taps)]
@@ -463,7 +467,7 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
     for row, name in enumerate(("the filter that looks right", "clip", "its answer; framed: made from the frames above")):
         strips.text(0, 1.6 * row - 0.12, name)
     signed_key(strips, 0.05, 0.45, width=1.7)
-    _fit(strips, right=STEP * frames, bottom=4.2, top=-0.6)
+    _fit(strips, right=STEP * (frames - 1) + 1.02, bottom=4.2, top=-0.6)
     angles = np.arange(directions) * 2 * np.pi / directions
     width = 0.6 * 2 * np.pi / directions
     bars = axes["compass"].bar(angles, np.ones(directions), width=width, color=JOINT, zorder=3, animated=True)
@@ -479,6 +483,8 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
         filters, answer = layer.filters()[:, 0], layer(clip - clip.mean())[0]
         kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
         energy = answer.square().mean(dim=(1, 2, 3))
+        before = (clip.shape[2] - frames) // 2
+        watched, answered = clip[0, 0, before : before + frames], answer[0, before : before + frames]
 
         _set_film(in_filter, filters[0])
         # Over the very frames of the clip that it meets when it answers in the middle frame.
@@ -487,14 +493,14 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
             left = (first + k * temporal_dilation) * STEP
             image.set_extent((left, left + 1, 1, 0))
             edge.set_x(left)
-        for image, frame in zip(in_clip, _numpy(clip[0, 0]), strict=True):
+        for image, frame in zip(in_clip, _numpy(watched), strict=True):
             image.set_data(frame)
-        _set_film(in_answer, answer[0])
+        _set_film(in_answer, answered)
         for bar, height in zip(bars, energy.tolist(), strict=True):
             bar.set_height(height)
         axes["compass"].set_ylim(0, 1.05 * float(energy.max()))
         title.set_text(f"$M={spatial_atoms}$, $N={temporal_atoms}$ keep {kept:.1%} of the filters' energy")
-        arrays = {"filter": filters[0], "clip": clip[0, 0], "answer": answer[0], "energy": energy}
+        arrays = {"filter": filters[0], "clip": watched, "answer": answered, "energy": energy}
         return {name: _numpy(values) for name, values in arrays.items()}
 
     return Scene(figure, show)

@@ -284,7 +284,9 @@ def learned_atoms(seed: int = 0) -> Drawing:
             row[-1].plot(range(1, len(line) + 1), line, label=f"$\\varphi_{n + 1}$", **look)
         row[-1].set(xticks=range(1, phi.shape[1] + 1), ylim=(-1.7, 1.7))
         arrays |= {f"{name}, psi": psi, f"{name}, phi": phi}
-    panels[0, -1].legend(ncols=3, fontsize="small", columnspacing=0.8, handlelength=1.2, loc="lower right")
+    panels[0, -1].legend(
+        ncols=3, fontsize="small", columnspacing=0.8, handlelength=1.2, loc="lower center", bbox_to_anchor=(0.5, 1)
+    )
     panels[-1, -1].set_xlabel("frame of the kernel")
     image = panels[-1, 0].images[0]
     limit = image.get_clim()[1]

@@ -102,6 +102,7 @@ _LOOK: dict[Any, Any] = {  # a key is one of matplotlib's literals, in its newes
     "grid.alpha": 0.3,
     "image.cmap": "gray",
     "image.interpolation": "nearest",
+    "image.interpolation_stage": "rgba",  # the same pixels, and quicker: a small array is coloured before it is enlarged
     "legend.frameon": False,
     "savefig.dpi": "figure",
     "svg.hashsalt": "stdcf",  # otherwise every SVG draws new random ids
