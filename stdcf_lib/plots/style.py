@@ -133,7 +133,7 @@ class Drawing(NamedTuple):
         return f"<Drawing: {', '.join(shapes)}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
+        return {"text/plain": repr(self), "image/png": b64encode(_small(self.png())).decode()}
 
     @styled
     def png(self) -> bytes:
@@ -158,6 +158,15 @@ class Drawing(NamedTuple):
         png = io.BytesIO()
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
         _save(stem, self.figure, self.arrays, png.getvalue())
+
+
+def _small(png: bytes) -> bytes:
+    """The same picture in fewer bytes, for notebooks that keep it: without transparency, and a gray one as gray."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    gray = picture.convert("L")
+    buffer = io.BytesIO()
+    (gray if gray.convert("RGB").tobytes() == picture.tobytes() else picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 Arrays = dict[str, np.ndarray]

@@ -1,3 +1,4 @@
+import base64
 import io
 import subprocess
 import sys
@@ -44,6 +45,17 @@ def test_equal_drawings_give_equal_bytes(tmp_path):
         first, second, third = ((tmp_path / f"{stem}{suffix}").read_bytes() for stem in ("first", "second", "third"))
         assert first == second == third, suffix
     assert len(list(tmp_path.iterdir())) == 9
+
+
+@pytest.mark.parametrize(("color", "mode"), [("black", "L"), ("tab:blue", "RGB")])
+def test_a_notebook_keeps_the_same_pixels_in_fewer_bytes(color, mode):
+    figure, axes = new_figure()
+    axes.plot(range(5), color=color)
+    drawing = Drawing(figure, {})
+    kept = base64.b64decode(drawing._repr_mimebundle_()["image/png"])
+    picture = Image.open(io.BytesIO(kept))
+    assert picture.mode == mode and len(kept) < len(drawing.png())
+    assert picture.convert("RGB").tobytes() == Image.open(io.BytesIO(drawing.png())).convert("RGB").tobytes()
 
 
 def test_saved_arrays_are_those_drawn(tmp_path):
