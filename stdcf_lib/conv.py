@@ -320,7 +320,8 @@ class STDCFConv3d(_STDCF):
 
     ::
 
-        x (B, C_in, T, H, W) ── φ: N temporal atoms ── ψ: M spatial atoms ── α: 1×1×1 joint coefficients ── (B, C_out, T', H', W')
+        x (B, C_in, T, H, W)
+        ── φ: N temporal atoms ── ψ: M spatial atoms ── α: 1×1×1 joint coefficients ── (B, C_out, T', H', W')
 
     The M spatial and N temporal atoms are shared by all channel pairs of the layer; the M·N coefficients of each pair are
     free. Positional and first keyword arguments are those of `torch.nn.Conv3d`, in its order.
