@@ -137,8 +137,9 @@ def reader(request, book, browser) -> Iterator[tuple[BrowserContext, str]]:
         page.on("console", complaint)
 
     def complaint(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            faults.append(f"{message.location}: {message.text}")
+        # Any server is asked for an icon, and the book has none.
+        if message.type == "error" and "favicon.ico" not in message.location["url"]:
+            faults.append(f"{message.location['url']}: {message.text}")
 
     def asked(request: Request) -> None:
         if not request.url.startswith((address, "data:", "about:", "blob:")):
@@ -194,4 +195,4 @@ def test_search_finds(reader):
         expect(found.filter(has_text=re.compile("^05"))).not_to_have_count(0)
         expect(found.filter(has_text=re.compile(r"STDCFConv3d\.dilation"))).not_to_have_count(0)
         found.filter(has_text=re.compile("^05")).first.click()
-        expect(page.locator("h1")).to_contain_text("05")
+        expect(page).to_have_title(re.compile("^05"))
