@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BOOK_READY := .venv/.book
 # One more than there are cores, as some tests wait for processes of their own, or for a browser.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Counting lines makes tests half as slow again, so it is done where nobody waits.
 COVERAGE := $(if $(CI),--cov stdcf_lib --cov-report term:skip-covered)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint notebooks figures runs bench gpu
+.PHONY: help setup lab test lint notebooks figures book runs bench gpu
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -34,6 +35,10 @@ notebooks: $(READY) ## execute all notebooks in order and store their outputs
 figures: $(READY) ## redraw all figures into figures/
 	$(BIN)/python -m stdcf_lib.plots
 
+book: $(BOOK_READY) ## make a static site of the notebooks and the library's reference, to be read without a network
+	$(BIN)/sphinx-build --fail-on-warning --quiet -c book -d book/_build/doctrees . book/_build/html
+	@echo open book/_build/html/index.html
+
 # glibc hands each step's large activations back to the kernel and then faults them in again, page by page; thresholds
 # this high make it keep them: measured 42 -> 32 ms a training step.
 runs: export MALLOC_MMAP_THRESHOLD_ = 4294967296
@@ -52,4 +57,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}, and 3.11 or newer is needed; name another with: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --editable '.[lab,test]'
+	touch $@
+
+$(BOOK_READY): $(READY)
+	$(BIN)/pip install --editable '.[book]'
 	touch $@

@@ -134,7 +134,7 @@ class _STDCF(nn.Module):
 
     @property
     def temporal_filters(self) -> nn.Parameter:
-        """What looks along time: φ, (N, kt)."""
+        """φ, (N, kt), which looks along time."""
         return self.phi
 
     def set_temporal_filters(self, filters: nn.Parameter) -> None:
@@ -318,16 +318,17 @@ class _STDCF(nn.Module):
 class STDCFConv3d(_STDCF):
     """3D convolution with filters W_{c,c'}(u, t) = Σ_mn α_{c,c'}^{mn} ψ_m(u) φ_n(t)  (Eq. 1).
 
-    ```
-    x (B, C_in, T, H, W) ── φ: N temporal atoms ── ψ: M spatial atoms ── α: 1×1×1 joint coefficients ── (B, C_out, T', H', W')
-    ```
+    ::
+
+        x (B, C_in, T, H, W)
+        ── φ: N temporal atoms ── ψ: M spatial atoms ── α: 1×1×1 joint coefficients ── (B, C_out, T', H', W')
 
     The M spatial and N temporal atoms are shared by all channel pairs of the layer; the M·N coefficients of each pair are
     free. Positional and first keyword arguments are those of `torch.nn.Conv3d`, in its order.
 
     Args:
-        spatial_atoms: M. By default 5, as in the paper for 3×3, or as many as a smaller kernel has room for.
-        temporal_atoms: N. By default 3, as in the paper for 3 frames, or as many as a shorter kernel has room for.
+        spatial_atoms: M, by default 5, as in the paper for 3×3, or as many as a smaller kernel has room for.
+        temporal_atoms: N, by default 3, as in the paper for 3 frames, or as many as a shorter kernel has room for.
         atoms: how they start: `"fourier-bessel"` (cosines in time), `"dct"` or `"random"`; see `stdcf_lib.atoms`. [ours]
         evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` takes the three steps above, on a CPU in the
             order and the layout of `stdcf_lib.forms.by_atoms`, elsewhere as three layers; `"auto"` takes the one that should be
@@ -335,7 +336,10 @@ class STDCFConv3d(_STDCF):
             copies.
 
     Attributes:
-        psi: ψ, (M, kh, kw).  phi: φ, (N, kt).  alpha: α, (C_out, C_in/groups, M, N).  bias: (C_out,) or None.
+        psi: ψ, (M, kh, kw).
+        phi: φ, (N, kt).
+        alpha: α, (C_out, C_in/groups, M, N).
+        bias: (C_out,) or None.
         dilation, padding: may be set; `dilate` and `swap` scale the padding with the kernel's reach, and put back what was
             built or set.
 

@@ -1,27 +1,23 @@
 """The forms of a decomposed convolution: three ways to compute the same y = W * x with W = Σ_mn α^{mn} ψ_m ⊗ φ_n.
 
 `filters` rebuilds W, for one convolution; `by_layers` is Eq. 2 of the paper as written, and the readable one. `by_atoms` is
-the same sum in the order, and in the layout, in which a CPU is quick about it:
+the same sum in the order, and in the layout, in which a CPU is quick about it::
 
-```
-x ─── ψ ──▶ Z ─── α ──▶ G ─── φ ──▶ y          with C maps in, O out, M spatial and N temporal atoms
-frames      M·C maps    N·O maps    sums over
-of C maps   a frame     a frame     n and taps
+    x ─── ψ ──▶ Z ─── α ──▶ G ─── φ ──▶ y          with C maps in, O out, M spatial and N temporal atoms
+    frames      M·C maps    N·O maps    sums over
+    of C maps   a frame     a frame     n and taps
 
-    depthwise   one matrix     depthwise           M·kh·kw·C + M·N·C·O + N·kt·O multiplications a voxel,
-                product                            of which the middle ones are nearly all; a filter takes kt·kh·kw·C·O
-```
+        depthwise   one matrix     depthwise           M·kh·kw·C + M·N·C·O + N·kt·O multiplications a voxel,
+                    product                            of which the middle ones are nearly all; a filter takes kt·kh·kw·C·O
 
 Three things make that order pay. Channels are last in memory, so that each step reads and writes whole vectors and none copies.
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
 more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again.
 
 With N ≥ kt, φ is folded into α, which leaves kt maps; and with kernels of 3 frames, stride 1 and an even number of frames, time
-runs by Winograd's F(2, 3): two products a frame for any N (Winograd, 1980; Lavin and Gray, CVPR 2016).
+runs by Winograd's F(2, 3): two products a frame for any N (Winograd, 1980; Lavin and Gray, CVPR 2016)::
 
-```
-x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … 4, at half the frames each
-```
+    x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … 4, at half the frames each
 """
 
 import math

@@ -106,7 +106,7 @@ class _Rank1(nn.Module):
 
     @property
     def temporal_filters(self) -> Tensor:
-        """What looks along time: the second factor's weight, whose axis 2 is time."""
+        """The second factor's weight, which looks along time, its axis 2."""
         return self.temporal.weight
 
     def set_temporal_filters(self, filters: nn.Parameter) -> None:
@@ -249,7 +249,7 @@ class _Full:
 
     @property
     def temporal_filters(self) -> Tensor:
-        """What looks along time: the weight, whose axis 2 is time."""
+        """The weight, which looks along time, its axis 2."""
         return self.weight
 
     def set_temporal_filters(self, filters: nn.Parameter) -> None:

@@ -1,12 +1,12 @@
 """What trained: one folder a run, with its configuration, its metrics and its weights.
 
-```
-runs/reconstruction/stdcf-seed0/
-    config.json          what was trained, on what, with which versions
-    metrics.jsonl        one line an epoch, as they come
-    weights.safetensors  the trained weights, once it is finished
-    checkpoint.pt        the way back in, while it is not
-```
+::
+
+    runs/reconstruction/stdcf-seed0/
+        config.json          what was trained, on what, with which versions
+        metrics.jsonl        one line an epoch, as they come
+        weights.safetensors  the trained weights, once it is finished
+        checkpoint.pt        the way back in, while it is not
 """
 
 import errno

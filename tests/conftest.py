@@ -1,8 +1,12 @@
-"""What tests need and a machine may lack. `STDCF_REQUIRE=data,browser` makes such a lack a failure instead of a skip."""
+"""What tests need and a machine may lack. `STDCF_REQUIRE=data,browser,book` makes such a lack a failure instead of a skip."""
 
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +17,12 @@ def _absent(what: str, reason: str) -> NoReturn:
     if what in os.environ.get("STDCF_REQUIRE", "").split(","):
         pytest.fail(f"{reason}, and STDCF_REQUIRE asks for {what}")
     pytest.skip(reason)
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one session have in common."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +51,25 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the book as `make book` makes it, brought up to date once; skipped where what makes it is absent."""
+    if find_spec("myst_nb") is None:
+        _absent("book", "the book's packages are not installed (make book)")
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "-c", "book", "-d", "book/_build/doctrees"]
+    shared = _shared(tmp_path_factory)
+    with (shared / "book.lock").open("w") as lock:  # processes that test side by side wait for the first of them
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "book.made").exists():
+            made = subprocess.run([*command, ".", "book/_build/html"], cwd=root, capture_output=True, text=True)
+            assert made.returncode == 0, made.stderr
+            (shared / "book.made").touch()
+    return root / "book/_build/html"
+
+
+@pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the real KTH clips are kept decoded, shared by the processes that test side by side: it takes seconds."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kth"
+    folder = _shared(tmp_path_factory) / "kth"
     folder.mkdir(exist_ok=True)
     return folder

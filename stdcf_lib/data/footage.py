@@ -15,7 +15,7 @@ from stdcf_lib.data.lists import TooManyFaultyFiles, present
 from stdcf_lib.data.video import VideoError
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
-"""Of the colours, in [0, 1]: subtracted and divided by, as is usual for Kinetics."""
+"""Of the colours, in [0, 1]; subtracted and divided by, as is usual for Kinetics."""
 
 FORGIVEN = 5
 """Faulty files that stop no run, however few files there are. [ours]"""

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class KTH(Dataset):
-    """Windows of KTH's clips. Indexing gives one as the networks take it: float32 (1, frames, *size) in [0, 1].
+    """Windows of KTH's clips. Indexing gives one as the networks take it: float32 `(1, frames, *size)` in [0, 1].
 
     `.action` int64 (n,), the place in ACTIONS, `.subject` int64 (n,) and `.clip`, n names, say what each window is of.
     `.missing` names the clips that the list has and the folder has not, `.bad` maps the clips left out to the reason.

@@ -31,9 +31,9 @@ from stdcf_lib.checks import whole, wholes
 CONTAINERS = "avi,mov,matroska"
 
 MOST_PIXELS = 36_000_000
-"""Of one frame, as stored (with the margins that FFmpeg adds) and as returned: 8K, 7680 × 4320, passes. [ours]"""
+"""Of one frame, as stored (with the margins that FFmpeg adds) and as returned; 8K, 7680 × 4320, passes. [ours]"""
 MOST_BYTES = 2**32
-"""Of all frames that one call returns: 4 GiB, eleven minutes of 256 × 340 pixels at 25 frames a second. [ours]
+"""Of all frames that one call returns, 4 GiB, eleven minutes of 256 × 340 pixels at 25 frames a second. [ours]
 While they are put together, twice as much is held."""
 
 

@@ -159,7 +159,7 @@ def bring_to_life(notebook: Any, resources: Any = None) -> tuple[Any, Any]:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if stored := data.get(MIME):
+            if stored := data.pop(MIME, None):
                 data.pop(WIDGET, None)
                 title = titles[stored["name"]]
                 source = escape(page(stored["name"], stored["state"], title))

@@ -10,9 +10,9 @@ from stdcf_lib.models.kinds import convolutions, of_kind
 class ReconstructionAutoencoder(nn.Module):
     """Two convolutions down, three back up (Table A), all with kernels of 3×3×3.
 
-    ```
-    x (B, 1, T, H, W) ── conv1: 4, ÷2 ── conv2: 8, ÷2 ── deconv1: 4, ×2 ── deconv2: 4, ×2 ── conv3: 1 ── (B, 1, T, H, W)
-    ```
+    ::
+
+        x (B, 1, T, H, W) ── conv1: 4, ÷2 ── conv2: 8, ÷2 ── deconv1: 4, ×2 ── deconv2: 4, ×2 ── conv3: 1 ── (B, 1, T, H, W)
 
     [ours] Padding 1, output padding 1 where resolution grows, bias, ReLU between layers and none after the last, no batch
     norm. T, H and W must be multiples of 4.

@@ -13,11 +13,11 @@ from stdcf_lib.models.kinds import convolutions, of_kind
 class KTHNet(nn.Module):
     """Three convolutions and their max-pools (Table B), for gray clips such as KTH's.
 
-    ```
-    x (B, 1, T, H, W)
-    ── conv1: 5×3², 16 ── pool1: 1,2,2 ── conv2: 5×3², 32 ── pool2: 2,2,2 ── conv3: 3×3², 64 ── pool3: 2,2,2
-    ── global average: features (B, 64) ── fc: logits (B, num_classes)
-    ```
+    ::
+
+        x (B, 1, T, H, W)
+        ── conv1: 5×3², 16 ── pool1: 1,2,2 ── conv2: 5×3², 32 ── pool2: 2,2,2 ── conv3: 3×3², 64 ── pool3: 2,2,2
+        ── global average: features (B, 64) ── fc: logits (B, num_classes)
 
     [ours] Padding that keeps the size (`"same"`), bias, a ReLU after each convolution.
 
@@ -111,7 +111,7 @@ class KTHNet(nn.Module):
 
     @property
     def temporal_filters(self) -> list[nn.Parameter]:
-        """What the three layers look along time with: φ (N, kt), or the weight (C_out, C_in, kt, kh, kw) that holds it."""
+        """What the three layers look along time with, φ (N, kt), or the weight (C_out, C_in, kt, kh, kw) that holds it."""
         return [conv.temporal_filters for conv in (self.conv1, self.conv2, self.conv3)]
 
     @temporal_filters.setter

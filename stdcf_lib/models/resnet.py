@@ -17,14 +17,14 @@ from stdcf_lib.rank1 import FullConv3d
 class Bottleneck(nn.Module):
     """A residual block around one spatiotemporal convolution, with a stride in space alone.
 
-    ```
-    x ─┬─ 1×1×1, C ─ BN ─ ReLU ─ 3×3×3, C ─ BN ─ ReLU ─ 1×1×1, 4C ─ BN ─(+)─ ReLU
-       └────────────── nothing, or 1×1×1, 4C ─ BN where sizes change ────┘
-    ```
+    ::
+
+        x ─┬─ 1×1×1, C ─ BN ─ ReLU ─ 3×3×3, C ─ BN ─ ReLU ─ 1×1×1, 4C ─ BN ─(+)─ ReLU
+           └────────────── nothing, or 1×1×1, 4C ─ BN where sizes change ────┘
 
     Args:
         in_channels: of x.
-        channels: C. The block returns 4C channels.
+        channels: C; the block returns 4C channels.
         stride: in space, taken by the middle convolution [ours] and by the shortcut.
         conv: makes the middle convolution, called like `nn.Conv3d`.
         checkpointing: whether to keep only x for the backward pass, and compute the rest once more there.
@@ -70,10 +70,10 @@ class Bottleneck(nn.Module):
 class VideoResNet(nn.Module):
     """A ResNet of bottlenecks over clips, without any stride in time (Table C).
 
-    ```
-    x (B, 3, T, H, W) ── stem: 5×7×7, 64, ÷1,2,2 ── pool: max 1×3×3, ÷1,2,2 ── res2: 3 × Bottleneck, 256
-    ── res3: 4 ×, 512, ÷1,2,2 ── res4: 6 ×, 1024, ÷1,2,2 ── res5: 3 ×, 2048, ÷1,2,2 ── global average ── fc
-    ```
+    ::
+
+        x (B, 3, T, H, W) ── stem: 5×7×7, 64, ÷1,2,2 ── pool: max 1×3×3, ÷1,2,2 ── res2: 3 × Bottleneck, 256
+        ── res3: 4 ×, 512, ÷1,2,2 ── res4: 6 ×, 1024, ÷1,2,2 ── res5: 3 ×, 2048, ÷1,2,2 ── global average ── fc
 
     [ours] The stem and all 1×1×1 convolutions are plain; a BN follows every convolution, between the factors of rank-1 too.
 

@@ -12,9 +12,9 @@ from stdcf_lib.models.kinds import convolutions
 class SmallVideoNet(nn.Module):
     """Four 3×3×3 convolutions with BN and ReLU, for gray clips that a laptop can train on. [ours]
 
-    ```
-    x (B, 1, T, H, W) ── 16 ── 32, ÷1,2,2 ── 64, ÷1,2,2 ── 64, ÷1,2,2 ── global average: features (B, 64) ── fc
-    ```
+    ::
+
+        x (B, 1, T, H, W) ── 16 ── 32, ÷1,2,2 ── 64, ÷1,2,2 ── 64, ÷1,2,2 ── global average: features (B, 64) ── fc
 
     It takes clips of any length and size: the same weights serve every stage of ITSL.
 

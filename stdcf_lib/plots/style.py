@@ -1,6 +1,6 @@
 """How every figure of this repository looks, and what a plotting function returns.
 
-A plotting function is decorated with `@styled`, takes its axes from `new_figure`, and returns a `Drawing`:
+A plotting function is decorated with `@styled`, takes its axes from `new_figure`, and returns a `Drawing`::
 
     @styled
     def energy(kept: np.ndarray) -> Drawing:
@@ -10,7 +10,7 @@ A plotting function is decorated with `@styled`, takes its axes from `new_figure
         return Drawing(figure, {"kept": kept})
 
 Where a reader moves sliders, making a figure is most of the wait. Such a function is a `Plot`: it makes its axes and artists
-once, and returns the function that gives them values.
+once, and returns the function that gives them values::
 
     @Plot
     def energy() -> Made:
