@@ -137,8 +137,9 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[tuple[int, ...], nn.Modul
 def table(network: nn.Module, report: Sequence[ConvertedLayer]) -> str:
     """A line a layer: kernel, channels, counts of atoms, what they keep, and what they cost."""
     convs = convertible(network)
-    wide = max(len(name) for name in convs)
-    lines = [f"{'layer':{wide}}  kernel   channels     M  N   kept          parameters          MACs, as three layers"]
+    wide = max(len(name) for name in ("layer", *convs))
+    heads = f"{'kernel':8} {'channels':10} {'M':>3}{'N':>3}{'kept':>7}{'parameters':>18}"
+    lines = [f"{'layer':{wide}}  {heads}{'MACs, as three layers':>29}"]
     rows = {row.name: row for row in report}
     for name, conv in convs.items():
         shape = f"{'×'.join(map(str, conv.kernel_size)):8} {f'{conv.in_channels}→{conv.out_channels}':10}"
