@@ -494,7 +494,7 @@ def _flattest(answer: Any) -> str:
     }
     if kept[answer] > min(kept.values()):
         raise _Wrong(f"There two atoms along the first axis keep {kept[answer]:.3f}; elsewhere they keep less.")
-    return f"Two atoms along time keep {kept[answer]:.3f} there: rhythms of a pulse are not only slow ones."
+    return f"Two atoms along time keep {kept[answer]:.3f} there; it is the only one of the three that looks along time."
 
 
 CHECKS: dict[str, Callable[[Any], str]] = {
