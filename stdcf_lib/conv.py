@@ -290,7 +290,7 @@ class _STDCF(nn.Module):
             raise TypeError(f"input of {x.dtype}: give floats, for 8-bit clips x.float() / 255")
 
     @classmethod
-    def _from(cls, conv: Any, spatial_atoms: int, temporal_atoms: int, **options: Any) -> Self:
+    def _from(cls, conv: Any, spatial_atoms: int, temporal_atoms: int, fit: bool, **options: Any) -> Self:
         w = conv.weight
         # Any family with room for the count serves as a place holder: the fitted atoms take its place below.
         layer: Any = cls(
@@ -298,10 +298,10 @@ class _STDCF(nn.Module):
             dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode,
             device=w.device, dtype=w.dtype, spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms, atoms="dct", **options,
         )  # fmt: skip
-        fit = joint_decomposition(w, spatial_atoms, temporal_atoms)
+        fitted = joint_decomposition(w, spatial_atoms, temporal_atoms) if fit else layer
         with torch.no_grad():
             for name in ("psi", "phi", "alpha"):
-                getattr(layer, name).copy_(getattr(fit, name)).requires_grad_(w.requires_grad)
+                getattr(layer, name).copy_(getattr(fitted, name)).requires_grad_(w.requires_grad)
             if conv.bias is not None:
                 layer.bias.copy_(conv.bias).requires_grad_(conv.bias.requires_grad)
         return layer.train(conv.training)
@@ -379,14 +379,15 @@ class STDCFConv3d(_STDCF):
         )  # fmt: skip
 
     @classmethod
-    def from_conv3d(cls, conv: nn.Conv3d, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Self:
+    def from_conv3d(cls, conv: nn.Conv3d, spatial_atoms: int = 5, temporal_atoms: int = 3, *, fit: bool = True) -> Self:
         """The layer nearest to a trained `nn.Conv3d` in the least-squares sense; exact at M = kh·kw, N = kt.
 
-        Same options, dtype, device and bias, frozen where `conv` is; `conv` is left alone. The fit is `joint_decomposition`.
+        Same options, dtype, device and bias, frozen where `conv` is; `conv` is left alone. The fit is `joint_decomposition`;
+        with `fit=False` there is none, and atoms and coefficients wait for those that you load.
         """
         if not isinstance(conv, nn.Conv3d):
             raise TypeError(f"conv is {type(conv).__name__}; {cls.__name__}.from_conv3d takes a torch.nn.Conv3d")
-        return cls._from(conv, spatial_atoms, temporal_atoms)
+        return cls._from(conv, spatial_atoms, temporal_atoms, fit)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, H, W) or (C_in, T, H, W), floats → the same with C_out and the sizes `torch.nn.Conv3d` gives."""
@@ -448,11 +449,13 @@ class STDCFConvTranspose3d(_STDCF):
         self.output_padding = output_padding_of(output_padding, self.stride, self.dilation)
 
     @classmethod
-    def from_conv3d(cls, conv: nn.ConvTranspose3d, spatial_atoms: int = 5, temporal_atoms: int = 3) -> Self:
+    def from_conv3d(
+        cls, conv: nn.ConvTranspose3d, spatial_atoms: int = 5, temporal_atoms: int = 3, *, fit: bool = True
+    ) -> Self:
         """The layer nearest to a trained `nn.ConvTranspose3d`; as `STDCFConv3d.from_conv3d`."""
         if not isinstance(conv, nn.ConvTranspose3d):
             raise TypeError(f"conv is {type(conv).__name__}; {cls.__name__}.from_conv3d takes a torch.nn.ConvTranspose3d")
-        return cls._from(conv, spatial_atoms, temporal_atoms, output_padding=conv.output_padding)
+        return cls._from(conv, spatial_atoms, temporal_atoms, fit, output_padding=conv.output_padding)
 
     def forward(self, x: Tensor, output_size: tuple[int, ...] | None = None) -> Tensor:
         """As `torch.nn.ConvTranspose3d`: `output_size` (T, H, W) chooses among the sizes that a stride makes possible."""

@@ -38,22 +38,14 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
         TypeError: filters that are not a tensor.
         ValueError: filters that are not a 5-D, finite, real array, or counts out of range.
     """
-    if not isinstance(filters, Tensor):
-        raise TypeError(f"filters is {type(filters).__name__}; give a torch.Tensor")
-    if filters.dim() != 5 or not filters.is_floating_point():
-        raise ValueError(
-            f"filters of shape {tuple(filters.shape)}, {filters.dtype}: give floats (C_out, C_in/groups, kt, kh, kw)"
-        )
-    if not filters.isfinite().all():
-        raise ValueError("filters contain NaN or infinite values, which no decomposition can fit")
+    _check(filters)
     c_out, c_in, kt, kh, kw = filters.shape
     spatial_atoms, temporal_atoms = whole("spatial_atoms", spatial_atoms), whole("temporal_atoms", temporal_atoms)
     for name, count, most in (("spatial_atoms", spatial_atoms, kh * kw), ("temporal_atoms", temporal_atoms, kt)):
         if count > most:
             raise ValueError(f"{name}={count}: kernels of {kt}×{kh}×{kw} have room for 1 to {most}")
 
-    # On the CPU in float64, which not every device has, so that the answer does not depend on where the filters live.
-    every = filters.detach().to("cpu", torch.float64).reshape(c_out * c_in, kt * kh * kw)
+    every = _in_rows(filters)
     # The fit sees inner products of taps alone, and R of W = QR has the same ones in as few rows as a filter has taps.
     w = torch.linalg.qr(every, mode="r").R.view(-1, kt, kh * kw)
     total = w.square().sum()
@@ -74,6 +66,50 @@ def joint_decomposition(filters: Tensor, spatial_atoms: int, temporal_atoms: int
         alpha.reshape(c_out, c_in, spatial_atoms, temporal_atoms).to(filters),
         min(float(energy / total), 1.0) if total else 1.0,
     )
+
+
+def energies(filters: Tensor) -> Tensor:
+    """The share of ‖W‖² that M spatial and N temporal atoms keep, for every M and N at once.
+
+    These are the shares of the truncated higher-order SVD, from which `joint_decomposition` sets out: it keeps as much, or a
+    little more.
+
+    Args:
+        filters: as for `joint_decomposition`, with the same errors.
+
+    Returns:
+        (kh·kw, kt), float64 on the CPU: row M - 1, column N - 1. All 1 where every filter is zero.
+    """
+    _check(filters)
+    kt, kh, kw = filters.shape[2:]
+    every = _in_rows(filters)
+    taps = (every.T @ every).view(kt, kh * kw, kt, kh * kw)  # their inner products
+    total = every.square().sum()
+    if not total:
+        return taps.new_ones(kh * kw, kt)
+    phi = _leading(torch.einsum("tusu->ts", taps), kt)
+    columns = []
+    for n in range(1, kt + 1):
+        in_phi = torch.einsum("nt,tusv,ns->uv", phi[:n], taps, phi[:n])
+        columns.append(torch.linalg.eigvalsh(in_phi).flip(0).clamp(min=0).cumsum(0) / total)
+    return torch.stack(columns, 1).clamp(max=1)
+
+
+def _check(filters: Tensor) -> None:
+    if not isinstance(filters, Tensor):
+        raise TypeError(f"filters is {type(filters).__name__}; give a torch.Tensor")
+    if filters.dim() != 5 or not filters.is_floating_point():
+        raise ValueError(
+            f"filters of shape {tuple(filters.shape)}, {filters.dtype}: give floats (C_out, C_in/groups, kt, kh, kw)"
+        )
+    if not filters.isfinite().all():
+        raise ValueError("filters contain NaN or infinite values, which no decomposition can fit")
+
+
+def _in_rows(filters: Tensor) -> Tensor:
+    """(C_out · C_in/groups, taps), on the CPU in float64, which not every device has, so that the answer does not depend on
+    where the filters live."""
+    return filters.detach().to("cpu", torch.float64).flatten(2).flatten(0, 1)
 
 
 def _leading(gram: Tensor, count: int) -> Tensor:

@@ -18,6 +18,7 @@ from stdcf_lib.checks import choice, number
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.tr_mnist import bounce, overhang
+from stdcf_lib.experiments import filters as measured_filters
 from stdcf_lib.experiments import reconstruction, tempo
 from stdcf_lib.itsl import schedule
 from stdcf_lib.measure import cost
@@ -449,6 +450,53 @@ def _best_rule(answer: Any) -> str:
     return f"After t-2 it reaches {reached[answer]:.3f} at full size, without a step of training there."
 
 
+# 07 · Your network
+
+
+def _as_many(answer: Any) -> str:
+    found = _count(answer)
+    shape = [64, 64, 3, 3, 3]
+    allowed, each = measured_filters.joint_parameters(shape, 5, 3), measured_filters.family_parameters(shape)
+    if found * each > allowed:
+        raise _Wrong(f"With {found} middle channels it has {found * each:,} weights; the joint layer has {allowed:,}.")
+    if (found + 1) * each <= allowed:
+        raise _Wrong(f"With {found} middle channels it has {found * each:,} weights, and one more still fits in {allowed:,}.")
+    return f"They make {found * each:,} weights of {allowed:,}: a quarter more middle channels than C'' = C_out."
+
+
+def _cheapest(answer: Any) -> str:
+    rng = np.random.default_rng(0)
+    for keep in (0.5, 0.8, 0.95, 1.0):
+        kept = np.sort(np.sort(rng.uniform(0.1, 1, (9, 3)), 0), 1)
+        kept[-1, -1] = 1
+        pairs = {(m, n): m * n for m in range(1, 10) for n in range(1, 4) if kept[m - 1, n - 1] >= keep}
+        found = _of(answer, kept.copy(), keep)
+        try:
+            m, n = (int(_number(count)) for count in found)
+        except (TypeError, ValueError):
+            raise _Wrong("Give a pair of counts, M and N.") from None
+        if not (1 <= m <= 9 and 1 <= n <= 3):
+            raise _Wrong(f"M = {m}, N = {n}: a kernel of 3×3×3 has room for 1 to 9 and 1 to 3. Rows and columns count from 0.")
+        if (m, n) not in pairs:
+            raise _Wrong(f"M = {m}, N = {n} keep {kept[m - 1, n - 1]:.3f}, and {keep} was asked for.")
+        if m * n > min(pairs.values()):
+            raise _Wrong(f"M = {m}, N = {n} keep enough for {keep}, and there is a pair with fewer coefficients.")
+    return "That is what keep does, layer by layer."
+
+
+def _flattest(answer: Any) -> str:
+    names = ("face", "molecule", "brain")
+    if not isinstance(answer, str) or answer not in names:
+        raise _Wrong(f"Choose one of {', '.join(names)}.")
+    kept = {
+        name: measured_filters.in_all(list(measured_filters.measured(name).values()), lambda layer: layer["along"][0][1])
+        for name in names
+    }
+    if kept[answer] > min(kept.values()):
+        raise _Wrong(f"There two atoms along the first axis keep {kept[answer]:.3f}; elsewhere they keep less.")
+    return f"Two atoms along time keep {kept[answer]:.3f} there; it is the only one of the three that looks along time."
+
+
 CHECKS: dict[str, Callable[[Any], str]] = {
     "01.1": _gauge,
     "01.2": _enough,
@@ -474,4 +522,7 @@ CHECKS: dict[str, Callable[[Any], str]] = {
     "06.1": _reduction,
     "06.2": _angles,
     "06.3": _best_rule,
+    "07.1": _as_many,
+    "07.2": _cheapest,
+    "07.3": _flattest,
 }

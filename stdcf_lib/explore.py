@@ -19,7 +19,7 @@ from stdcf_lib.data import TRMNIST
 from stdcf_lib.data.kth_protocol import ACTIONS, SPLITS
 from stdcf_lib.data.probes import drifting_grating, moving_bar
 from stdcf_lib.experiments.tempo import GRID_TEMPI
-from stdcf_lib.plots import itsl, joint_convolution, reconstruction, roofline, tempo, tr_mnist
+from stdcf_lib.plots import convert, itsl, joint_convolution, reconstruction, roofline, tempo, tr_mnist
 from stdcf_lib.plots.style import VERMILLION, Drawing
 from stdcf_lib.runs import Run
 
@@ -353,6 +353,16 @@ def turning_digit() -> Panel:
     """Notebook 06: a turning digit as the full clip and as the two stages show it."""
     scene = itsl.turning_scene(1)
     return Panel(lambda clip: scene((clip,), 0), clip=IntSlider(0, 0, 20, description="test clip"))
+
+
+def conversion_budget() -> Panel:
+    """Notebook 07: which layers of a network convert, and with how many atoms, by a budget."""
+    return Panel(
+        convert.layers,
+        network=Dropdown(options=("r3d_18", "mc3_18", convert.OURS)),
+        budget=Dropdown(value="parameters", options=[(words, name) for name, words in convert.BUDGETS.items()]),
+        share=FloatSlider(value=0.5, min=0.05, max=1, step=0.05),
+    )
 
 
 def _first_layer() -> STDCFConv3d:

@@ -9,7 +9,6 @@
         checkpoint.pt        the way back in, while it is not
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -17,7 +16,6 @@ import os
 import platform
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +27,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from stdcf_lib.files import HALF_WRITTEN, write
+
 try:
     import fcntl
 except ImportError:  # not on Windows, where a folder is not locked
     fcntl = None
-
-# Whatever ends like this below a run's folder was being written by a process that died; nobody else names a file so.
-HALF_WRITTEN = ".stdcf-half-written"
 
 _CHECKOUT = Path(__file__).parents[1]
 
@@ -175,26 +172,7 @@ class Run:
         Raises:
             OSError: it cannot be written; what was there before is whole.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            handle, aside = tempfile.mkstemp(prefix=f".{name}.", suffix=HALF_WRITTEN, dir=self.folder)
-            try:
-                with open(handle, "wb") as file:
-                    file.write(content)
-                os.chmod(aside, 0o644)
-                os.replace(aside, self.folder / name)
-            except BaseException:
-                os.unlink(aside)
-                raise
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise OSError(
-                error.errno,
-                f"no room to write {name} ({os.strerror(error.errno)}); what was kept before is whole: free some room, start "
-                "the same again, and it goes on from there",
-                str(self.folder),
-            ) from error
+        write(self.folder / name, content)
 
     def forget_weights(self) -> None:
         """Keep no weights of a finished run, only that it is finished: for trials of which nothing but the scores counts."""

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcf_lib.decompose import joint_decomposition
+from stdcf_lib.decompose import energies, joint_decomposition
 
 drawn = settings(max_examples=40, derandomize=True, deadline=None, database=None)
 
@@ -157,3 +158,20 @@ def test_filters_are_a_tensor():
     bad: Any = [[1.0]]
     with pytest.raises(TypeError, match="filters is list"):
         joint_decomposition(bad, 1, 1)
+
+
+def test_energies_are_those_of_the_fit_or_a_little_less():
+    w = torch.randn(6, 4, 4, 3, 2, generator=torch.Generator().manual_seed(0))
+    found = energies(w)
+    assert found.shape == (6, 4) and found.dtype == torch.float64
+    for m, n in itertools.product(range(1, 7), range(1, 5)):
+        fitted = joint_decomposition(w, m, n).energy
+        assert fitted - 0.03 < found[m - 1, n - 1] <= fitted + 1e-9, (m, n)
+    assert found[-1, -1] == pytest.approx(1) and (found.diff(dim=0) > 0).all() and (found.diff(dim=1) > 0).all()
+    assert found[0, 0] > 1 / 24
+
+
+def test_energies_of_silent_filters_are_whole():
+    assert torch.equal(energies(torch.zeros(2, 3, 3, 2, 2)), torch.ones(4, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="NaN"):
+        energies(torch.full((2, 3, 3, 2, 2), torch.nan))

@@ -143,6 +143,14 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("06.2", 90, "a set"),
     ("06.3", "keep", "another rule"),
     ("06.3", "t-2", "choose"),
+    ("07.1", 64, "one more still fits"),
+    ("07.1", 81, "the joint layer has"),
+    ("07.2", lambda kept, keep: (9, 3), "fewer coefficients"),
+    ("07.2", lambda kept, keep: (1, 1), "was asked for"),
+    ("07.2", lambda kept, keep: np.argwhere(kept >= keep)[0], "count from 0|fewer|was asked for"),
+    ("07.2", lambda kept, keep: 3, "a pair"),
+    ("07.3", "brain", "keep less"),
+    ("07.3", "actions", "choose one of"),
 ]
 
 

@@ -17,6 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # A module imports from its own floor and those below.
 FLOORS = {
     "checks": 0,
+    "files": 0,
     "effort": 1,
     "capacity": 1,
     "atoms": 1,
@@ -27,13 +28,13 @@ FLOORS = {
     "forms": 2,
     "conv": 2,
     "rank1": 2,
-    "convert": 2,
     "fold": 2,
     "models": 3,
     "data": 3,
     "train": 4,
     "runs": 4,
     "itsl": 5,
+    "convert": 5,
     "experiments": 6,
     "plots": 7,
     "explore": 7,

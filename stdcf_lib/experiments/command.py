@@ -5,11 +5,18 @@ import os
 import sys
 
 from stdcf_lib.checks import whole
-from stdcf_lib.experiments import interactions, reconstruction, tempo, turning
+from stdcf_lib.experiments import filters, interactions, reconstruction, recovery, tempo, turning
 from stdcf_lib.experiments.pool import work_off
 from stdcf_lib.runs import FolderInUse
 
-EXPERIMENTS = {"reconstruction": reconstruction, "tempo": tempo, "itsl": turning, "interactions": interactions}
+EXPERIMENTS = {
+    "reconstruction": reconstruction,
+    "tempo": tempo,
+    "itsl": turning,
+    "interactions": interactions,
+    "recovery": recovery,
+    "filters": filters,
+}
 
 
 def train(name: str) -> str:

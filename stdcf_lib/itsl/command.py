@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 
 from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
+from stdcf_lib.files import read_weights
 from stdcf_lib.itsl.networks import build
 from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, loading, plan, print_hours, print_plan
 from stdcf_lib.itsl.presets import OTHER_SOURCES, PRESETS, SOURCES, STRIDED, SWAP, Sets
@@ -192,7 +193,7 @@ def network(arguments: argparse.Namespace, num_classes: int | None = None) -> Vi
     options["dropout"] = arguments.dropout if arguments.dropout is not None else 0.0 if arguments.small else 0.5
     model = build(num_classes=num_classes or PRESETS[arguments.dataset].classes, **options)
     if arguments.image_weights:
-        energy = start_from_image(model, _image_weights(arguments.image_weights))
+        energy = start_from_image(model, read_weights(arguments.image_weights))
         print(f"started from {arguments.image_weights}: its filters keep at least {min(energy.values()):.1%} of their energy")
     return model
 
@@ -201,20 +202,6 @@ def _form(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `build` is told of the network's form."""
     atoms = {"spatial_atoms": arguments.spatial_atoms or 5, "temporal_atoms": arguments.temporal_atoms or 3}
     return {"kind": arguments.kind, "small": arguments.small, **of_kind(arguments.kind, **atoms)}
-
-
-def _image_weights(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
-    except Exception as error:  # torch raises what its parts raise: UnpicklingError, RuntimeError, EOFError, …
-        raise ValueError(f"{path} holds no weights that torch can load: {str(error).splitlines()[0]}") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ValueError(
-            f"{path} is no state_dict: give a dictionary of tensors, such as torchvision's resnet50().state_dict()"
-        )
-    return weights
 
 
 def completed(arguments: argparse.Namespace) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 
 from stdcf_lib import STDCFConv3d, atoms, explore
 from stdcf_lib.data.probes import moving_bar
-from stdcf_lib.plots import actions, capacity, itsl, joint_convolution, motion, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots import actions, capacity, convert, itsl, joint_convolution, motion, reconstruction, tempo, tr_mnist
 from stdcf_lib.plots.style import Drawing, Film
 
 
@@ -80,6 +80,11 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "06_carried_over": itsl.carried_over,
     "06_published": itsl.published,
     "06_steps": itsl.steps,
+    "07_layers": partial(convert.layers, convert.OURS),
+    "07_each_or_all": convert.each_or_all,
+    "07_race": convert.race,
+    "07_along_axes": convert.along_axes,
+    "07_recovered": convert.recovered,
 }
 
 

@@ -1,4 +1,7 @@
 import copy
+import itertools
+import math
+import re
 from typing import Any, cast
 
 import pytest
@@ -9,7 +12,9 @@ from torchvision.models.video import r3d_18
 
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.convert import to_stdcf
-from stdcf_lib.decompose import joint_decomposition
+from stdcf_lib.convert.budget import options
+from stdcf_lib.convert.layers import convertible, input_sizes
+from stdcf_lib.decompose import energies, joint_decomposition
 from stdcf_lib.measure import cost
 
 CLIPS = (1, 3, 4, 32, 32)
@@ -124,7 +129,7 @@ def test_a_subclass_that_changes_nothing_is_converted():
 def test_a_subclass_that_does_more_is_left_alone_and_named(name):
     more = type("Scaled", (nn.Conv3d,), {name: lambda self, *x: 2 * getattr(nn.Conv3d, name)(self, *x)})
     new: Any
-    with pytest.warns(UserWarning, match="do more than convolve: 1$"):
+    with pytest.warns(UserWarning, match=r"do more than convolve: 1$"):
         new, report = to_stdcf(nn.Sequential(nn.Conv3d(2, 4, 3), more(4, 4, 3)))
     assert len(report) == 1 and type(new[1]) is more
 
@@ -133,7 +138,7 @@ def test_a_subclass_that_does_more_is_left_alone_and_named(name):
     "more", [parametrizations.weight_norm, lambda conv: conv.register_forward_hook(lambda *_: None) and conv]
 )
 def test_weights_and_outputs_that_something_else_governs_are_left_alone(more):
-    with pytest.warns(UserWarning, match="do more than convolve: 0$"):
+    with pytest.warns(UserWarning, match=r"do more than convolve: 0$"):
         _, report = to_stdcf(nn.Sequential(more(nn.Conv3d(2, 4, 3)), nn.Conv3d(4, 4, 3)))
     assert [line.name for line in report] == ["1"]
 
@@ -181,3 +186,142 @@ def test_bad_arguments_are_named():
             to_stdcf(small(), **bad)
     with pytest.raises(ValueError, match="Linear has nothing to convert"):
         to_stdcf(nn.Linear(2, 2))
+
+
+def product(report):
+    return math.prod(line.energy for line in report)
+
+
+def left_of(network, new):
+    return count(new) / count(network)
+
+
+def uneven() -> Any:
+    """A small layer and a large one, whose filters share as much; and what a budget cannot touch."""
+    torch.manual_seed(0)
+    network: Any
+    network = nn.Sequential(nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), nn.Conv3d(4, 24, 3, bias=False), nn.Conv3d(24, 3, 1))
+    for layer in (network[0], network[2]):
+        w = joint_decomposition(layer.weight, 4, 2)
+        sketch = torch.einsum("cdmn,mhw,nt->cdthw", w.alpha, w.psi, w.phi)
+        layer.weight.data = sketch + 0.1 * layer.weight.detach()
+    return network
+
+
+def test_keep_asks_it_of_every_layer_and_no_fewer_atoms_would_do():
+    network = uneven()
+    new: Any
+    new, report = to_stdcf(network, keep=0.9)
+    assert [line.name for line in report] == ["0", "2"] and type(new[3]) is nn.Conv3d
+    for line in report:
+        weight = network[int(line.name)].weight
+        assert line.energy >= 0.9
+        kept, pairs = energies(weight), weight.shape[0] * weight.shape[1]
+        for m, n in itertools.product(range(1, 10), range(1, 4)):
+            if kept[m - 1, n - 1] >= 0.9:
+                bias = new[int(line.name)].bias is not None and weight.shape[0]
+                assert pairs * m * n + 9 * m + 3 * n + bias >= line.parameters_after
+    fewer = to_stdcf(network, keep=0.6)[1]
+    assert sum(line.parameters_after for line in fewer) < sum(line.parameters_after for line in report)
+
+
+def test_limits_hold_under_a_budget_and_a_layer_that_cannot_keep_enough_within_them_stays():
+    network = uneven()
+    network[0].weight.data = torch.randn_like(network[0].weight)
+    new: Any
+    new, report = to_stdcf(network, 5, 2, keep=0.9)
+    assert [line.name for line in report] == ["2"] and type(new[0]) is nn.Conv3d
+    assert report[0].spatial_atoms <= 5 and report[0].temporal_atoms <= 2
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.7])
+def test_a_budget_of_parameters_is_kept_and_keeps_more_than_one_count_for_all(share):
+    network = uneven()
+    new, report = to_stdcf(network, parameters=share)
+    assert share - 0.1 < left_of(network, new) <= share
+    for m, n in itertools.product(range(1, 10), range(1, 4)):
+        alike, line = to_stdcf(network, m, n)
+        if left_of(network, alike) <= share:
+            assert product(line) <= product(report) + 1e-6
+    by_hand = best_by_trying(network, share)
+    assert 0.9 * by_hand < product(report) < by_hand + 0.02
+
+
+def best_by_trying(network, share):
+    """The largest product of shares among all choices of counts for the two layers."""
+    ways = []
+    for layer in (network[0], network[2]):
+        kept, pairs = energies(layer.weight), layer.weight.shape[0] * layer.weight.shape[1]
+        grid = itertools.product(range(1, 10), range(1, 4))
+        ways.append([(pairs * m * n + 9 * m + 3 * n, float(kept[m - 1, n - 1])) for m, n in grid])
+        ways[-1].append((layer.weight.numel(), 1.0))
+    others = count(network) - sum(layer.weight.numel() for layer in (network[0], network[2]))
+    return max(a[1] * b[1] for a in ways[0] for b in ways[1] if a[0] + b[0] + others <= share * count(network))
+
+
+def test_the_small_layer_is_left_alone_where_the_large_one_pays():
+    new: Any
+    new, report = to_stdcf(uneven(), parameters=0.7)
+    assert [line.name for line in report] == ["2"] and type(new[0]) is nn.Conv3d
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_budget_of_macs_is_kept_by_three_layers(share):
+    network, size = uneven().eval(), (1, 2, 8, 12, 12)
+    new, report = to_stdcf(network, input_size=size, macs=share)
+    for module in new.modules():
+        if isinstance(module, STDCFConv3d):
+            module.evaluation = "atoms"
+    assert share - 0.15 < cost(new, size).macs / cost(network, size).macs <= share
+    assert all(line.macs_after < line.macs_before for line in report if line.macs_after and line.macs_before)
+    assert not any(m._forward_pre_hooks for net in (network, new) for m in net.modules())
+
+
+def test_macs_are_foreseen_for_every_count_of_every_kind_of_layer():
+    network = nn.Sequential(
+        nn.Conv3d(4, 6, (3, 3, 2), stride=(1, 2, 2), padding=1, groups=2), nn.ConvTranspose3d(6, 4, 3, stride=2, dilation=2)
+    )
+    convs, size = convertible(network), (1, 4, 5, 8, 8)
+    sizes = input_sizes(network, convs, size)
+    for ((name,), every), m, n in itertools.product(options(convs, sizes).items(), (1, 3, 6), (1, 3)):
+        (option,) = (option for option in every if option.counts == (m, n))
+        line = {line.name: line for line in to_stdcf(network, m, n, size)[1]}[name]
+        assert (option.macs, option.energy) == (line.macs_after, pytest.approx(line.energy, abs=0.02))
+        assert option.energy <= line.energy + 1e-6
+        assert option.parameters == line.parameters_after - convs[name].bias.numel()
+
+
+def test_layers_of_one_weight_have_one_choice():
+    conv, tied = nn.Conv3d(2, 2, 3, padding=1), nn.Conv3d(2, 2, 3, padding=1)
+    tied.weight = conv.weight
+    new: Any
+    new = to_stdcf(nn.Sequential(conv, tied, nn.Conv3d(2, 2, 3)), parameters=0.6)[0]
+    assert new[0].alpha is new[1].alpha
+    assert left_of(nn.Sequential(conv, tied, nn.Conv3d(2, 2, 3)), new) <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"keep": 0.0}, "keep=0.0: give a finite number of at most 1 and above 0"),
+        ({"keep": 95}, "keep=95: give a finite number"),
+        ({"parameters": True}, "parameters=True: give"),
+        ({"keep": 0.9, "macs": 0.5}, "keep and macs are given; a conversion has one budget"),
+        ({"macs": 0.5}, "macs needs input_size"),
+        ({"parameters": 0.01}, "parameters=0.01 is out of reach: with one atom of each kind in every layer 0.179 of the"),
+        ({"keep": 1.0}, "keep=1 leaves every layer as it is"),
+        ({"parameters": 1.0}, "parameters=1 leaves every layer as it is"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(budget, message):
+    with pytest.raises(ValueError, match=message):
+        to_stdcf(small(), **budget)
+
+
+def test_what_is_said_to_be_within_reach_is():
+    network = small()
+    with pytest.raises(ValueError, match="out of reach") as refused:
+        to_stdcf(network, parameters=0.01)
+    least = float(re.findall(r"layer (\S+) of", str(refused.value))[0])
+    report = to_stdcf(network, parameters=least)[1]
+    assert [line[1:3] for line in report] == [(1, 1), (1, 1)]

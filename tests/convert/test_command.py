@@ -1,0 +1,156 @@
+"""The command, as a new user would give it: to torchvision's networks, and to a file of one's own."""
+
+import re
+
+import pytest
+import torch
+
+from stdcf_lib.convert import load, named
+from stdcf_lib.convert.command import difference, main
+
+MINE = """
+import torch
+from torch import nn
+from beside import WIDTH
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(1, WIDTH, 3, padding=1), nn.BatchNorm3d(WIDTH), nn.ReLU(), nn.Conv3d(WIDTH, 8, 3, padding=1),
+        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
+
+def clips():
+    return torch.rand(22, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+def one():
+    return clips()[:1]
+
+def gray():
+    return torch.rand(8, 3, 4, 8, 8)
+
+def number():
+    return 5
+
+def broken():
+    raise KeyError("width")
+
+def infinite():
+    network = net()
+    network[-1].bias.data[0] = torch.inf
+    return network
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("WIDTH = 8\n")
+    torch.save({"no": "state_dict"}, tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("text")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+OWN = "mine.py:net --input 1 1 4 8 8"
+
+
+def test_a_network_of_ones_own_is_converted_recovered_saved_and_tested(place, capsys):
+    main(f"{OWN} --keep 0.3 --clips mine.py:clips --epochs 12 --rate 0.01 --output net.safetensors".split())
+    said = capsys.readouterr().out
+    kept = [float(share) for share in re.findall(r"([\d.]+)%", said.partition("\nparameters")[0])]
+    assert len(kept) == 2 and min(kept) >= 30
+    first, now = (float(share) for share in re.findall(r"differed by ([\d.]+)%, and now by ([\d.]+)%", said)[0])
+    assert now < 0.7 * first
+    assert "recovered on 19 clips; on 3 others" in said
+    assert "loaded again, it gives the same answer, to the bit" in said
+    again = load(place / "net.safetensors", named.build("mine.py:net")).eval()
+    own = named.called("mine.py:clips")
+    with torch.no_grad():
+        original = named.build("mine.py:net").eval()(own)
+        assert difference(again(own), original) < 0.012 * first
+
+
+def test_own_weights_are_read_and_every_budget_is_one(place, capsys):
+    network = named.build("mine.py:net")
+    torch.save(network.state_dict(), place / "mine.pt")
+    for budget in ("--parameters 0.6", "--macs 0.8", "--atoms 2 1"):
+        main(f"{OWN} --weights mine.pt {budget}".split())
+        said = capsys.readouterr().out
+        assert "no --weights" not in said and re.search(r"time here +[\d.]+ s a pass; converted", said)
+    assert re.search(r"^0 +3×3×3 +1→8 +2 +1 ", said, re.MULTILINE)
+
+
+def test_a_network_of_torchvision_and_what_stays(place, capsys):
+    main("mc3_18 --input 1 3 4 16 16 --parameters 0.99".split())
+    said = capsys.readouterr().out
+    assert "no --weights: those that mc3_18 is built with" in said and "stays as it is" in said
+
+
+def test_weights_of_torchvision_are_asked_for_by_name(place, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "torchvision.models.get_model", lambda name, weights: asked.append((name, weights)) or named.called(OWN[:11])
+    )
+    main("r3d_18 --weights DEFAULT --input 1 1 4 8 8".split())
+    assert asked == [("r3d_18", "DEFAULT")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("r3d", "'r3d' is no video model of torchvision"),
+        ("r2plus1d_18 --input 1 3 4 16 16", "VideoResNet has nothing to convert"),
+        ("r3d_18 --weights KINETICS", "r3d_18 has no weights 'KINETICS'; torchvision offers KINETICS400_V1"),
+        ("mine.py:net", "name the shape of the network's input with --input"),
+        ("mine.py:net --input 1 1 0 8 8", "--input="),
+        ("mine.py:net --input 1 3 4 8 8", "the network does not take --input 1 3 4 8 8: "),
+        ("mine.py:nothing --input 1 1 4 8 8", "mine.py:nothing failed: AttributeError"),
+        ("mine.py:broken --input 1 1 4 8 8", "mine.py:broken failed: KeyError: 'width'"),
+        ("mine.py:number --input 1 1 4 8 8", "mine.py:number gave int; name a function that returns a torch.nn.Module"),
+        ("mine.py:infinite --input 1 1 4 8 8", "it answers no finite numbers"),
+        ("nowhere.py:net --input 1 1 4 8 8", "nowhere.py is no file"),
+        ("no.module:net --input 1 1 4 8 8", "no.module:net failed: ModuleNotFoundError"),
+        (f"{OWN} --weights text.pt", "text.pt holds no weights that torch can load"),
+        (f"{OWN} --weights list.pt", "list.pt is no state_dict"),
+        (f"{OWN} --weights other.pt", "--weights other.pt are of another network"),
+        (f"{OWN} --weights gone.pt", "No such file"),
+        (f"{OWN} --keep 1.5", "keep=1.5: give a finite number"),
+        (f"{OWN} --parameters 0.001", "out of reach"),
+        (f"{OWN} --atoms 0 1", "spatial_atoms=0: give an integer of at least 1"),
+        (f"{OWN} --keep 0.5 --macs 0.5", "not allowed with argument"),
+        (f"{OWN} --output mine.py", "--output mine.py is there already"),
+        (f"{OWN} --output gone/net.safetensors", "is in no folder that there is"),
+        (f"{OWN} --clips mine.py:one", "has 1 clip; give two or more"),
+        (f"{OWN} --clips mine.py:gray", r"has clips of shape \(3, 4, 8, 8\); the network takes \(1, 4, 8, 8\)"),
+        (f"{OWN} --clips mine.py:number", "gave int; give clips"),
+        (f"{OWN} --clips empty", "empty has no videos"),
+        (f"{OWN} --epochs 0", "--epochs=0: give an integer of at least 1"),
+        (f"{OWN} --rate 0", "--rate=0.0: give"),
+    ],
+)
+def test_mistakes_are_refused_in_a_line_before_anything_is_written(words, message, place, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in place.rglob("*.*")}
+    asked = words if "--output" in words else f"{words} --output net.safetensors"
+    with pytest.raises(SystemExit) as ended:
+        main(asked.split())
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert re.search(message, said[-1]), said[-1]
+    assert {path.name: path.stat().st_mtime_ns for path in place.rglob("*.*") if "__pycache__" not in path.parts} == before
+
+
+def test_videos_are_prepared_as_torchvision_does(user_data, place, capsys):
+    folder = user_data("ut_interaction")
+    (place / "videos").mkdir()
+    for name in ("0_1_4.avi", "1_1_2.avi"):
+        (place / "videos" / name).symlink_to(folder / name)
+    from stdcf_lib.convert.clips import clips
+
+    found = clips("videos", "r3d_18", (1, 3, 16, 112, 112))
+    assert len(found) == 2 and found[1].shape == (3, 16, 112, 112)
+    assert abs(float(found[0].mean())) < 2 and float(found[0].std()) > 0.1
+    with pytest.raises(ValueError, match=r"videos are prepared for networks of torchvision; for mine.py:net name a function"):
+        clips("videos", "mine.py:net", (1, 1, 16, 112, 112))
