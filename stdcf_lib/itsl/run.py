@@ -98,6 +98,17 @@ def run(
     return Training(model, stages, data, folder, recipe, **options).run()
 
 
+def _has_frames(module: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse what PyTorch gets wrong in silence: with channels last, bf16 convolutions on a CPU read past clips shorter than
+    the kernel (seen with torch 2.14: gradients of weights, or answers, that are arbitrary up to infinity)."""
+    frames, needed = inputs[0].shape[2], module.kernel_size[0]
+    if frames < needed:
+        raise ValueError(
+            f"a convolution over {needed} frames meets {frames}, and PyTorch's bf16 is arbitrary there on a CPU; "
+            "train in float32, or show more frames"
+        )
+
+
 def seeing_all_processes(**options: Any) -> Accelerator:
     """`Accelerator(**options)` that sees its fellow processes on a CPU too, where accelerate by itself asks for a variable."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
@@ -264,6 +275,10 @@ class Training:
         """Of one batch on one device in each stage, and the multiplications of a full-size clip in the end; and so a stage
         that the network cannot see is refused at once."""
         model, swaps = copy.deepcopy((self.model, self.swaps))
+        if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "bf16":
+            for module in model.modules():
+                if hasattr(module, "in_channels") and len(getattr(module, "kernel_size", ())) == 3:
+                    module.register_forward_pre_hook(_has_frames)
         costs, channels = [], 0
         for stage, (training, validation) in zip(self.stages, self.sets, strict=True):
             self.steps(stage, training)
@@ -272,7 +287,7 @@ class Training:
             swaps.to(stage)
             clip = self._first(training)
             channels = clip.shape[0]
-            self._view(clip[None], stage)
+            view(self.prepare(clip[None]) if self.prepare else clip[None], stage)
             try:
                 costs.append(cost(model.train(), (self.share(stage), clip.shape[0], stage.frames, stage.size, stage.size)))
             except (ValueError, RuntimeError) as error:
@@ -477,19 +492,9 @@ class Training:
 
     def _placed(self, clips: Tensor, stage: Stage) -> Tensor:
         """On the device, as the stage shows it, in the order in memory that convolutions like."""
-        clips = self._view(clips.to(self.accelerator.device, non_blocking=True), stage)
-        return clips.to(memory_format=torch.channels_last_3d)
-
-    def _view(self, clips: Tensor, stage: Stage) -> Tensor:
-        clips = view(self.prepare(clips) if self.prepare else clips, stage)
-        reduced = self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "bf16"
-        if reduced and clips.shape[1] == clips.shape[2] == 1:
-            # Of such clips and filters both orders in memory are one, and oneDNN reads past them: seen with torch 2.14.
-            raise ValueError(
-                f"stage {stage.name!r} shows one frame of one channel, of which PyTorch's convolution makes arbitrary numbers "
-                "in bf16 on a CPU; train in float32, or show two frames or three channels"
-            )
-        return clips
+        clips = clips.to(self.accelerator.device, non_blocking=True)
+        clips = self.prepare(clips) if self.prepare else clips
+        return view(clips, stage).to(memory_format=torch.channels_last_3d)
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.workers, pin_memory=self.accelerator.device.type == "cuda", **order)
