@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stdcf_lib.experiments import claims, filters, reconstruction, recovery, tempo, turning
-from stdcf_lib.experiments.claims import at_tempo, errors
+from stdcf_lib.experiments import claims, filters, interactions, reconstruction, recovery, tempo, turning
+from stdcf_lib.experiments.claims import at_tempo, errors, on_real
 from stdcf_lib.experiments.compare import difference
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.plots import convert as convert_plots
@@ -276,6 +276,65 @@ def test_07_a_short_distillation_recovers_most_where_from_scratch_gets_almost_no
     back = [(c - r) / (c - b) for b, c, r in zip(before, converted, distilled, strict=True)]
     assert min(back) > 0.8
     ahead(scratch, distilled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slower", [2, 4])
+def test_05_dilation_restores_accuracy_on_real_clips(kind, slower):
+    # But for one: at half speed full 3D's interval reaches below zero.
+    assert on_real(kind, kind, ways=(f"{slower}, dilated", f"{slower}")).decided == ((kind, slower) != ("full", 2))
+    own, slow, back = (np.mean(interactions.by_recording(kind, way=w)) for w in ("1", f"{slower}", f"{slower}, dilated"))
+    assert back > own - 0.05 > slow
+
+
+def test_05_slow_motion_costs_real_clips_a_fifth_and_a_third():
+    for slower, low, high in ((2, 0.1, 0.25), (4, 0.25, 0.4)):
+        for kind in KINDS:
+            own, slow = (np.mean(interactions.by_recording(kind, "accuracy", way)) for way in ("1", str(slower)))
+            assert low < (own - slow) / own < high + 0.02, (kind, slower)
+
+
+def test_05_real_families():
+    assert not on_real("stdcf", "full").decided
+    assert on_real("stdcf", "rank1").low > 0 and on_real("full", "rank1").low > 0
+    for kind in ("stdcf", "full"):
+        assert on_real(kind, "one-frame").low > 0
+        assert np.mean(interactions.by_recording(kind)) > interactions.box_accuracy() + 0.2
+
+
+WHOLE = ("stdcf", "direct-updates", "direct-seconds")
+
+
+def test_06_itsl_on_real_clips():
+    for other in WHOLE:
+        assert not any(on_real("itsl-resample", other, what).decided for what in ("accuracy", "nll"))
+        assert not any(on_real(name, other).decided for name in ("itsl", "unfrozen-restored"))
+    assert all(on_real("itsl", other, "nll").high < 0 for other in WHOLE[:2])
+    assert not on_real("itsl", "direct-seconds", "nll").decided
+    assert not on_real("itsl-resample", "unfrozen-restored", "nll").decided
+
+
+def test_06_on_real_clips_itsl_makes_twice_the_updates_and_takes_longer():
+    def least(name: str, key: str) -> float:
+        return min(row[key] for seed in interactions.SEEDS for row in interactions.kept(name, seed).metrics)
+
+    for name in ("itsl-resample", "itsl", "unfrozen-restored"):
+        assert least(name, "updates") == pytest.approx(2 * least("stdcf", "updates"), rel=0.25)
+        assert least(name, "seconds") > 1.4 * least("stdcf", "seconds")
+        assert least(name, "seconds") == pytest.approx(least("direct-seconds", "seconds"), rel=0.15)
+
+
+def test_06_the_rates_of_real_clips_did_best_of_three():
+    """By the negative log-likelihood on every second recording, of a seed that no result has."""
+    at_the_edge = 0
+    for name in interactions.CONTESTANTS:
+        found = {}
+        for rate in interactions.CARE_RATES:
+            rows = interactions.kept(f"care-{name}-{rate:g}", interactions.CARE_SEED).metrics
+            found[rate] = np.mean([row["nll"] for row in rows])
+        assert min(found, key=found.__getitem__) == interactions.CHOSEN[name], name
+        at_the_edge += interactions.CHOSEN[name] == max(interactions.CARE_RATES)
+    assert at_the_edge > len(interactions.CONTESTANTS) / 2
 
 
 def test_verdicts_follow_the_interval():

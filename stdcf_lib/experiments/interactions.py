@@ -53,16 +53,12 @@ TEMPI = (1, 2, 4)
 
 @dataclass(frozen=True)
 class Contestant:
-    """A family of filters and a plan to train it by. `title` is for figures."""
+    """A family of filters and a plan to train it by, with how many different frames it is shown. `title` is for figures."""
 
     title: str
     kind: str
     plan: Plan
-
-    @property
-    def frames(self) -> int:
-        """How many frames it is shown."""
-        return self.plan.full.frames
+    frames: int = FRAMES
 
 
 # All STDCF, at the compute of "stdcf" but for one. ITSL makes twice its updates: so does a batch of 3, at full size. And it
@@ -77,12 +73,16 @@ PLANS = {
 }
 TITLES = {"full": "full 3D", "rank1": "rank-1", "stdcf": "STDCF"}
 FAMILIES = {kind: Contestant(TITLES[kind], kind, PLANS["stdcf"]) for kind in KINDS}
-# What a network knows that sees no motion at all: the middle frame of the same windows.
-ONE_FRAME = Contestant("one frame", "full", direct("one frame", Stage("frame", 1, SIZE), BUDGET, BATCH_SIZE))
+# What a network knows that sees no motion at all: the middle frame of the same windows, for as long as a window lasts. So it is
+# the same network at the same cost.
+ONE_FRAME = Contestant("one frame", "full", direct("one frame", FULL, BUDGET, BATCH_SIZE), frames=1)
 CONTESTANTS = FAMILIES | {name: Contestant(plan.title, "stdcf", plan) for name, plan in PLANS.items() if name != "stdcf"}
 CONTESTANTS["one-frame"] = ONE_FRAME
-# The middle of the grid until the `care` runs are trained and have chosen; no result is trained before that.
-CHOSEN = {name: 3e-3 for name in CONTESTANTS}
+# The lowest negative log-likelihood of the `care` runs.
+CHOSEN = {
+    "full": 1e-2, "rank1": 3e-3, "stdcf": 1e-2, "direct-updates": 1e-2, "direct-seconds": 1e-2, "itsl-resample": 3e-3,
+    "itsl": 1e-2, "unfrozen-restored": 1e-2, "one-frame": 1e-2,
+}  # fmt: skip
 SEEDS = range(3)
 
 
@@ -119,7 +119,7 @@ class Windows:
         top, left = random.randint(0, clip.shape[1] - SIZE), random.randint(-6, 6) + (clip.shape[2] - SIZE) // 2
         cut = clip[:, top : top + SIZE, left : left + SIZE]
         cut = cut.flip(2) if random.random() < 0.5 else cut
-        return shown([cut], [window(len(clip), self.frames, STRIDE, shift)])[0], int(data.interaction[number])
+        return _shown(cut, window(len(clip), self.frames, STRIDE, shift))[0], int(data.interaction[number])
 
 
 class Middles:
@@ -151,8 +151,14 @@ def views(numbers: Sequence[int], slower: int = 1, frames: int = FRAMES) -> Tens
         cut = clip[:, top : top + SIZE, left : left + SIZE]
         for shift in (-JITTER, 0, JITTER):
             index = window(len(clip), slower * (frames - 1) + 1, STRIDE // slower, shift)
-            found += [shown([cut], [index]), shown([cut.flip(2)], [index])]
+            found += [_shown(cut, index), _shown(cut.flip(2), index)]
     return torch.cat(found)
+
+
+def _shown(clip: Tensor, index: np.ndarray) -> Tensor:
+    """A window of a clip, for a network: (1, 1, T, S, S); a single frame for as long as a window lasts."""
+    x = shown([clip], [index])
+    return x.expand(-1, -1, FRAMES, -1, -1) if len(index) == 1 else x
 
 
 @torch.no_grad()
@@ -196,6 +202,29 @@ def kept_answers(name: str, seed: int = 0) -> dict[str, np.ndarray]:
     "1", and slower, as it was trained, "2" and "4", and dilated, "2, dilated" and "4, dilated"; and the `label` (60,)."""
     with np.load(kept(name, seed).folder / "answers.npz") as arrays:
         return {key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in arrays.items()}
+
+
+def by_recording(name: str, what: str = "accuracy", way: str = "1") -> list[float]:
+    """What a kept contestant answered about the clips of each recording, in their order, as a mean over the seeds.
+
+    Args:
+        name: of `CONTESTANTS`.
+        what: "accuracy" or "nll", the negative log-likelihood of the true interaction.
+        way: a key of `kept_answers`.
+    """
+    found = []
+    for seed in SEEDS:
+        arrays = kept_answers(name, seed)
+        chances, label, sequence = (torch.from_numpy(arrays[key]) for key in (way, "label", "sequence"))
+        right = (chances.argmax(1) == label).float()
+        score = {"accuracy": right, "nll": F.nll_loss(chances.clamp_min(1e-6).log(), label, reduction="none")}[what]
+        found.append([score[sequence == fold].mean().item() for fold in FOLDS])
+    return np.mean(found, axis=0).tolist()
+
+
+def box_accuracy() -> float:
+    """The kept share of clips that boxes and lengths alone give away."""
+    return json.loads((runs_folder() / "interactions" / "box.json").read_text(encoding="utf-8"))["accuracy"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ import torch
 
 from stdcf_lib import STDCFConv3d, atoms, explore
 from stdcf_lib.data.probes import moving_bar
-from stdcf_lib.plots import actions, capacity, convert, itsl, joint_convolution, motion, reconstruction, tempo, tr_mnist
+from stdcf_lib.plots import (
+    actions,
+    capacity,
+    convert,
+    interactions,
+    itsl,
+    joint_convolution,
+    motion,
+    reconstruction,
+    tempo,
+    tr_mnist,
+)
 from stdcf_lib.plots.style import Drawing, Film
 
 
@@ -70,6 +81,7 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "05_guesses": tempo.guesses,
     "05_real_confusion": tempo.real_confusion,
     "05_real_map": tempo.real_map,
+    "05_real_tempo": interactions.real_tempo,
     "06_needs": itsl.needs,
     "06_largest_clips": itsl.largest_clips,
     "06_stages": itsl.stages,
@@ -78,6 +90,7 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "06_curves": itsl.curves,
     "06_outcome": itsl.outcome,
     "06_carried_over": itsl.carried_over,
+    "06_real_plans": interactions.real_plans,
     "06_published": itsl.published,
     "06_steps": itsl.steps,
     "07_layers": partial(convert.layers, convert.OURS),

@@ -35,7 +35,7 @@ def real_tempo(seeds: Sequence[int] = SEEDS) -> Drawing:
     axes.set_xticks([], minor=True)
     axes.set(xlabel="tempo τ", ylabel="accuracy on recordings left out")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=f"mean and range, {len(seeds)} seeds")
-    axes.set_title("On real clips too, dilation brings back what slow motion costs, for every family")
+    figure.suptitle("On real clips too, dilation brings back what slow motion costs, for every family")
     return Drawing(figure, arrays)
 
 
@@ -59,6 +59,7 @@ def real_plans(
             axes.plot(found.mean, row, PLAN_MARKERS[name], color=PLAN_COLORS[name], markersize=8)
             arrays[f"{name}, {what}"] = np.array(found)
         axes.set_xlabel(f"difference in {title}")
+        axes.xaxis.get_major_locator().set_params(nbins=5)
     panels[0].set(yticks=range(len(names)), yticklabels=[CONTESTANTS[name].plan.title for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     figure.suptitle("Real clips, against full-size training at the same compute (mean and 95% interval over ten recordings)")

@@ -61,7 +61,7 @@ STAGE_COLORS = {"full": NEUTRAL, "stage-t": PHI, "stage-s": PSI}
 _LOOKS = {
     "itsl-resample": (JOINT, "o"), "itsl": (shade(JOINT, 0.45), "s"), "itsl-dilate": (shade(JOINT, -0.5), "^"),
     "direct": (NEUTRAL, "D"), "direct-updates": (NEUTRAL, "o"), "direct-large": (NEUTRAL, "s"), "direct-memory": (NEUTRAL, "v"),
-    "multigrid": (shade(YELLOW, -0.4), "P"),
+    "direct-seconds": (NEUTRAL, "^"), "multigrid": (shade(YELLOW, -0.4), "P"),
     "unfrozen": (SKY_BLUE, "s"), "unfrozen-resample": (shade(SKY_BLUE, -0.5), "v"), "unfrozen-restored": (SKY_BLUE, "D"),
     "atoms-never-train": (ALPHA, "X"), "t-only": (PHI, "<"), "s-only": (PSI, ">"),
 }  # fmt: skip

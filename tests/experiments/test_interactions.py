@@ -78,10 +78,11 @@ def test_one_frame_is_the_middle_one_and_knows_the_scene(stand):
     stand.clips[0][:] = stand.clips[0][40]
     assert views([0]).abs().max() == 0
     seen = views([0], frames=1)
-    assert seen.shape == (6, 1, 1, FULL.size, FULL.size) and seen.std(correction=0) == pytest.approx(0, abs=1e-6)
+    assert seen.shape == (6, 1, 16, FULL.size, FULL.size) and torch.equal(seen[:, :, :1].expand_as(seen), seen)
+    assert seen.std(correction=0) == pytest.approx(0, abs=1e-6)
     stand.clips[0][:, :30] //= 2
     assert views([0], frames=1).std(correction=0) > 0.5
-    assert Windows([0], 1)[0][0].shape == (1, 1, FULL.size, FULL.size)
+    assert Windows([0], 1)[0][0].shape == (1, FULL.frames, FULL.size, FULL.size)
 
 
 def test_the_box_is_read_from_other_recordings_only():
