@@ -24,7 +24,7 @@ FRAMES = 8
 
 
 class Rates(NamedTuple):
-    """What a machine does a second: multiply-accumulates of a large matrix product, and bytes read or written in memory."""
+    """What a machine does a second: multiply-accumulates where it is quickest, and bytes read or written in memory."""
 
     macs: float
     moved: float
@@ -49,14 +49,18 @@ class Step(NamedTuple):
 @cache
 def rates() -> Rates:
     """Measured on this machine, in float32, with the threads that PyTorch has: the best of several rounds, once a process."""
-    # As a 1×1 convolution, which on a CPU is the fastest matrix product that PyTorch has.
-    x = torch.rand(1, 512, 32, 32).to(memory_format=torch.channels_last)
-    weight = torch.rand(512, 512, 1, 1)
     large, copy = torch.zeros(1 << 24), torch.zeros(1 << 24)
-    with torch.no_grad():
-        product = min(_timed(lambda: F.conv2d(x, weight), 20))
     moving = min(_timed(lambda: copy.copy_(large), 10))
-    return Rates(x.numel() * 512 / product, 2 * 4 * large.numel() / moving)
+    return Rates(max(_fastest(512, 1, 32), _fastest(128, 3, 28)), 2 * 4 * large.numel() / moving)
+
+
+@torch.no_grad()
+def _fastest(channels: int, kernel: int, size: int) -> float:
+    """Multiply-accumulates a second of a convolution, which with a kernel of 1 is a matrix product."""
+    x = torch.rand(1, channels, 8, size, size).to(memory_format=torch.channels_last_3d)
+    weight = torch.rand(channels, channels, kernel, kernel, kernel).to(memory_format=torch.channels_last_3d)
+    seconds = min(_timed(lambda: F.conv3d(x, weight, padding=kernel // 2), 8))
+    return x.numel() * channels * kernel**3 / seconds
 
 
 def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, clips: int = 1) -> list[Step]:
@@ -100,32 +104,31 @@ def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_
     return [Step("space", 9 * c * c * voxels, 2 * value), Step("time", 3 * c * c * voxels, 2 * value)]
 
 
+@torch.no_grad()
 def measured(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, clips: int = 1) -> float:
-    """Seconds that a forward pass of the layer that `steps` counts takes here: the median of three, its filters not kept."""
-    last = torch.channels_last_3d
-    x = torch.rand(clips, channels, FRAMES, size, size).to(memory_format=last)
+    """Seconds that a forward pass of the layer that `steps` counts takes here, in the quicker of the two layouts in memory: the
+    median of three, rebuilding the filters included."""
+    x = torch.rand(clips, channels, FRAMES, size, size)
     way: Callable[[torch.Tensor], torch.Tensor]
     if choice("form", form, FORMS) == "Conv3d":
-        way = nn.Conv3d(channels, channels, 3, padding=1, bias=False).to(memory_format=last)
+        way = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
     elif form == "rank-1":
-        way = Rank1Conv3d(channels, channels, 3, padding=1, bias=False).to(memory_format=last)
+        way = Rank1Conv3d(channels, channels, 3, padding=1, bias=False)
     else:
-        layer = STDCFConv3d(
+        way = layer = STDCFConv3d(
             channels, channels, 3, padding=1, bias=False, spatial_atoms=spatial_atoms, temporal_atoms=temporal_atoms
         )
         layer.evaluation = "filters" if form == "STDCF, filters" else "atoms"
-        way = layer
         if form == "STDCF, three layers":
-            way = partial(
-                forms.by_layers,
-                alpha=layer.alpha,
-                psi=layer.psi,
-                phi=layer.phi,
-                bias=None,
-                way=forms.Way((1, 1, 1), (1, 1, 1), (1, 1, 1)),
-            )
-    with torch.no_grad():
-        return sorted(_timed(lambda: way(x), 3))[1]
+            parameters = {"alpha": layer.alpha, "psi": layer.psi, "phi": layer.phi, "bias": None}
+            way = partial(forms.by_layers, **parameters, way=forms.Way((1, 1, 1), (1, 1, 1), (1, 1, 1)))
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        if isinstance(way, nn.Module):
+            way.to(memory_format=layout)
+        clip = x.contiguous(memory_format=layout)
+        found.append(sorted(_timed(lambda clip=clip: way(clip), 3))[1])
+    return min(found)
 
 
 def bound(parts: Sequence[Step], rates: Rates) -> float:

@@ -312,6 +312,7 @@ def test_06_itsl_on_real_clips():
     assert all(on_real("itsl", other, "nll").high < 0 for other in WHOLE[:2])
     assert not on_real("itsl", "direct-seconds", "nll").decided
     assert not on_real("itsl-resample", "unfrozen-restored", "nll").decided
+    assert on_real("unfrozen-restored", "direct-updates", "nll").high < 0
 
 
 def test_06_on_real_clips_itsl_makes_twice_the_updates_and_takes_longer():
