@@ -29,6 +29,7 @@ FLOORS = {
     "conv": 2,
     "rank1": 2,
     "fold": 2,
+    "roofline": 2,
     "models": 3,
     "data": 3,
     "train": 4,
