@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 BOOK_READY := .venv/.book
-# Two more than there are cores, as some tests wait for processes of their own, or for a browser.
-WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+# One more than there are cores, as some tests wait for processes of their own, or for a browser.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Counting lines makes tests half as slow again, so it is done where nobody waits.
 COVERAGE := $(if $(CI),--cov stdcf_lib --cov-report term:skip-covered)
 
