@@ -188,7 +188,9 @@ def test_it_is_a_command_and_ctrl_c_leaves_nothing_half_written(tree, write_vide
     for number in range(1, 400):  # enough for a machine so busy that this process sleeps for seconds
         (tree / "from" / f"{number}.mp4").hardlink_to(long)
     command = [sys.executable, "-m", "stdcf_lib.data.shrink", tree / "from", tree / "to", "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Where tests run in the background of a shell, Ctrl-C is ignored, and a child inherits that.
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     while process.poll() is None and not list((tree / "to").rglob("*.mp4")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
