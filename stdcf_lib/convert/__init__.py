@@ -1,6 +1,7 @@
 """A whole network's 3D convolutions turned into STDCF: converted, saved and loaded again.
 
-`python -m stdcf_lib.convert` does it to a network that is named. What a conversion loses, `stdcf_lib.recover` brings back.
+`python -m stdcf_lib.convert` does it to a network that is named. What a conversion loses, `stdcf_lib.convert.recovery` brings
+back.
 """
 
 from stdcf_lib.convert.conversion import ConvertedLayer, to_stdcf
