@@ -2,6 +2,9 @@
 
 import gc
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("STDCF_PROFILE", "smoke")
 # One thread: sums come in the same order whatever the number of cores.
@@ -14,3 +17,10 @@ def pytest_collection_finish() -> None:
     # What has been imported and collected stays to the end: a collection of garbage, as each stage of a run ends with one, need
     # not look through all of it again.
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _look_through_it_once() -> Iterator[None]:
+    yield
+    gc.collect()
+    gc.freeze()  # the same for what is imported, and cached, later

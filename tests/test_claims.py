@@ -166,17 +166,17 @@ def test_04_the_error_does_not_depend_on_the_drift_nor_does_the_gain():
 def test_04_the_two_worst_runs_are_those_that_lost_channels():
     last = {(name, seed): errors(name)[seed] for name in reconstruction.FAMILIES for seed in reconstruction.SEEDS}
     worst = sorted(last, key=last.__getitem__)[-2:]
-    dead = [run for run in last if plots.count_dead(*run)]
+    dead = [run for run in last if reconstruction.dead_channels(*run)]
     assert sorted(worst) == sorted(dead) and {name for name, _ in worst} == {"rank1-relu"}
 
 
 def test_04_full_3d_is_level_where_no_channel_died_and_above_all_of_stdcfs_runs_where_one_did():
     found, joint = reconstruction.tuned_errors("full"), reconstruction.tuned_errors("stdcf")
-    dead = [plots.count_dead("tuned-full", seed) for seed in reconstruction.TUNED_SEEDS]
+    dead = [reconstruction.dead_channels("tuned-full", seed) for seed in reconstruction.TUNED_SEEDS]
     lucky, others = ([error for error, count in zip(found, dead, strict=True) if bool(count) == lost] for lost in (False, True))
     assert len(lucky) > 2 and not difference(lucky, joint).decided and min(others) > max(joint)
-    assert not any(plots.count_dead("tuned-stdcf", seed) for seed in reconstruction.TUNED_SEEDS)
-    assert not any(plots.count_dead("full", seed) for seed in reconstruction.SEEDS)
+    assert not any(reconstruction.dead_channels("tuned-stdcf", seed) for seed in reconstruction.TUNED_SEEDS)
+    assert not any(reconstruction.dead_channels("full", seed) for seed in reconstruction.SEEDS)
 
 
 def test_04_twice_the_epochs_lower_each_contestant_a_little_and_keep_the_order():

@@ -3,11 +3,13 @@
 `python -m stdcf_lib.experiments reconstruction` trains what `runs/reconstruction/` keeps and is not there yet.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -301,8 +303,38 @@ def validation_clips() -> Tensor:
     return TRMNIST("train", clips=1_000, seed=1).clips
 
 
+@torch.no_grad()
+def count_dead(model: nn.Module, clips: Tensor) -> int:
+    """How many hidden channels never rise above 0 on uint8 clips (n, 1, T, H, W)."""
+    x, dead, layers = as_input(frames_last(clips)), 0, cast(Any, model)
+    for layer in (layers.conv1, layers.conv2, layers.deconv1, layers.deconv2):
+        x = layer(x).relu()
+        dead += int((x.amax((0, 2, 3, 4)) == 0).sum())
+    return dead
+
+
+def clip_errors(name: str, seed: int = 0) -> np.ndarray:
+    """The mean squared error of each test clip, (5000,), as a run of `FAMILIES` or `TUNED` ended."""
+    return _measured(name, seed)["mse"]
+
+
+def dead_channels(name: str, seed: int = 0) -> int:
+    """How many of the 20 hidden channels of such a network are 0 on all of the first 500 test clips."""
+    return int(_measured(name, seed)["dead"])
+
+
+@cache
+def _measured(name: str, seed: int) -> dict[str, np.ndarray]:
+    with np.load(kept(name, seed).folder / "test.npz") as arrays:
+        return dict(arrays)
+
+
+def _measuring(name: str) -> bool:
+    return name.rsplit("-seed", 1)[0] in FAMILIES | TUNED and not (_run(name).folder / "test.npz").exists()
+
+
 def run_trial(name: str) -> str:
-    """Train one of `trials()` in full and keep it; resumes, and does nothing if it is finished."""
+    """Train one of `trials()` in full, measure and keep it; resumes, and does nothing for what is there."""
     variant, seed, epochs = trials()[name]
     run = _run(name)
     if not run.finished:
@@ -315,9 +347,14 @@ def run_trial(name: str) -> str:
         })  # fmt: skip
         fit(variant.build(seed), train_clips, epochs, seed=seed, rate=variant.rate, test_clips=test_clips,
             run=run, progress=False)  # fmt: skip
+    if _measuring(name):
+        model, clips, buffer = trained(name.removesuffix(f"-seed{seed}"), seed), TRMNIST("test").clips, io.BytesIO()
+        np.savez_compressed(buffer, mse=errors(model, clips).numpy(), dead=count_dead(model, clips[:500]))
+        run.keep("test.npz", buffer.getvalue())
     return f"{name}: test MSE {run.metrics[-1]['test_mse']:.5f} in {sum(r['seconds'] for r in run.metrics):.0f} s"
 
 
 def minutes_missing(name: str) -> float:
     """How long a trial still takes, at most; 0 for one that is finished."""
-    return 0.0 if _run(name).finished else trials()[name][2] * SECONDS_PER_EPOCH / 60
+    epochs = 0 if _run(name).finished else trials()[name][2]
+    return (epochs + _measuring(name)) * SECONDS_PER_EPOCH / 60  # all test clips take no longer than an epoch

@@ -18,6 +18,7 @@ from stdcf_lib.experiments.reconstruction import (
     STARTS,
     SWEEP,
     SWEEP_EPOCHS,
+    clip_errors,
     kept,
     trained,
     tuned_errors,
@@ -50,12 +51,6 @@ MARKERS = dict(zip(FAMILIES, "osv^D", strict=True))
 def test_set() -> TRMNIST:
     """The 5,000 test clips of the protocol."""
     return TRMNIST("test")
-
-
-@cache
-def clip_errors(name: str, seed: int = 0) -> np.ndarray:
-    """The mean squared error of a kept network on every test clip, (5000,)."""
-    return reconstruction.errors(trained(name, seed), test_set().clips).numpy()
 
 
 @styled
@@ -175,7 +170,7 @@ def dead_channels(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] =
     figure, axes = new_figure(width=7.2, height=1 + 0.5 * len(names))
     arrays = {}
     for name in names:
-        arrays[f"{name}, dead"] = np.array([count_dead(name, seed) for seed in seeds])
+        arrays[f"{name}, dead"] = np.array([reconstruction.dead_channels(name, seed) for seed in seeds])
         arrays[name] = np.array([kept(name, seed).metrics[-1]["test_mse"] for seed in seeds])
     _dots(axes, {name: arrays[name] for name in names}, {name: FAMILIES[name].title for name in names})
     for row, name in enumerate(names):
@@ -184,19 +179,6 @@ def dead_channels(names: Sequence[str] = tuple(FAMILIES), seeds: Sequence[int] =
                 axes.annotate(f"{dead} dead", (error, row), (0, 9), textcoords="offset points", ha="center", fontsize="small")
     axes.set(xlabel=MSE, title="Runs that lost channels reconstruct worse")
     return Drawing(figure, arrays)
-
-
-@cache
-def count_dead(name: str, seed: int) -> int:
-    """How many hidden channels of a kept network never rise above 0 on the first 500 test clips."""
-    model = trained(name, seed)
-    x = reconstruction.as_input(reconstruction.frames_last(test_set().clips[:500]))
-    dead = 0
-    with torch.no_grad():
-        for layer in (model.conv1, model.conv2, model.deconv1, model.deconv2):
-            x = layer(x).relu()
-            dead += int((x.amax((0, 2, 3, 4)) == 0).sum())
-    return dead
 
 
 @styled

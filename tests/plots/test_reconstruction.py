@@ -40,18 +40,18 @@ def test_starts_are_compared_at_one_epoch():
 
 
 def test_dead_channels_are_those_that_never_fire():
-    model, clips = trained("rank1-relu", 4), plots.test_set().clips[:500].float() / 255
-    dead = 0
+    model, stored = trained("rank1-relu", 4), plots.test_set().clips[:500]
+    dead, clips = 0, stored.float() / 255
     with torch.no_grad():
         for layer in (model.conv1, model.conv2, model.deconv1, model.deconv2):
             clips = layer(clips).relu()
             dead += sum(bool((clips[:, c] == 0).all()) for c in range(clips.shape[1]))
-    assert plots.count_dead("rank1-relu", 4) == dead > 0
+    assert reconstruction.dead_channels("rank1-relu", 4) == reconstruction.count_dead(model, stored) == dead > 0
 
 
 def test_reconstructions_are_of_the_easiest_median_and_hardest_clip():
     arrays = plots.reconstructions().arrays
-    mean = np.mean([plots.clip_errors(name) for name in ("rank1", "stdcf", "full")], axis=0)
+    mean = np.mean([reconstruction.clip_errors(name) for name in ("rank1", "stdcf", "full")], axis=0)
     hardest = plots.test_set()[int(mean.argmax())]
     np.testing.assert_array_equal(arrays["hardest, input"], hardest[0])
     with torch.no_grad():
@@ -84,4 +84,4 @@ def test_sweep_shows_the_chosen_network():
 
 def test_clip_errors_are_the_experiments():
     expected = reconstruction.errors(trained("full"), plots.test_set().clips[:250])
-    np.testing.assert_allclose(plots.clip_errors("full")[:250], expected, rtol=1e-4)
+    np.testing.assert_allclose(reconstruction.clip_errors("full")[:250], expected, rtol=1e-4)
