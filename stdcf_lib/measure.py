@@ -1,15 +1,13 @@
 """What a network costs: parameters, multiplications, and the memory that training keeps, at any input size."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stdcf_lib.checks import wholes
-
-_CONVOLUTION = torch.ops.aten.convolution
 
 
 class Cost(NamedTuple):
@@ -69,16 +67,32 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
         kept.add(tensor.untyped_storage())
         return tensor
 
-    counter = FlopCounterMode(display=False)
+    counter = _Counter()
+    for module in shapes.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(counter.linear)
     with torch.enable_grad(), counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         shapes(x)
 
-    flops = counter.get_flop_counts()
-    root = type(model).__name__
-    linear = (f"{root}.{name}" if name else root for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    counted = flops["Global"].get(_CONVOLUTION, 0) + sum(sum(flops[name].values()) for name in linear if name in flops)
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
-        macs=counted // 2,  # one multiplication and one addition each
+        macs=counter.macs,
         stored_bytes=sum(storage.nbytes() for storage in kept - own),
     )
+
+
+class _Counter(TorchDispatchMode):
+    """PyTorch's own counter takes norms apart into elementary operations, and most of its time."""
+
+    macs = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            x, weight, *_, transposed, _, _ = args
+            # A value meets one filter of each channel that it is mixed with: of an output channel, or of an input channel.
+            self.macs += (x if transposed else output).numel() * weight[0].numel()
+        return output
+
+    def linear(self, module: nn.Linear, args: Any, output: Tensor) -> None:
+        self.macs += output.numel() * module.in_features

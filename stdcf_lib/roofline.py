@@ -5,6 +5,7 @@ as long as the slower of the two would alone; a form takes at least as long as i
 to caches, to the order of the data and to starting up, and shows how far a form is from what this machine allows.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from stdcf_lib import forms
 from stdcf_lib.checks import choice, whole
 from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.effort import by_profile
 from stdcf_lib.rank1 import Rank1Conv3d
 
 FORMS = ("Conv3d", "STDCF, filters", "STDCF, three layers", "STDCF, in tiles", "rank-1")
@@ -59,7 +61,7 @@ def _fastest(channels: int, kernel: int, size: int) -> float:
     """Multiply-accumulates a second of a convolution, which with a kernel of 1 is a matrix product."""
     x = torch.rand(1, channels, 8, size, size).to(memory_format=torch.channels_last_3d)
     weight = torch.rand(channels, channels, kernel, kernel, kernel).to(memory_format=torch.channels_last_3d)
-    seconds = min(_timed(lambda: F.conv3d(x, weight, padding=kernel // 2), 8))
+    seconds = min(_timed(lambda: F.conv3d(x, weight, padding=kernel // 2), by_profile(smoke=2, laptop=8, paper=8)))
     return x.numel() * channels * kernel**3 / seconds
 
 
@@ -107,7 +109,7 @@ def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_
 @torch.no_grad()
 def measured(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_atoms: int = 3, clips: int = 1) -> float:
     """Seconds that a forward pass of the layer that `steps` counts takes here, in the quicker of the two layouts in memory: the
-    median of three, rebuilding the filters included."""
+    median of three (in the smoke profile, of one), rebuilding the filters included."""
     x = torch.rand(clips, channels, FRAMES, size, size)
     way: Callable[[torch.Tensor], torch.Tensor]
     if choice("form", form, FORMS) == "Conv3d":
@@ -127,7 +129,7 @@ def measured(form: str, channels: int, size: int, spatial_atoms: int = 5, tempor
         if isinstance(way, nn.Module):
             way.to(memory_format=layout)
         clip = x.contiguous(memory_format=layout)
-        found.append(sorted(_timed(lambda clip=clip: way(clip), 3))[1])
+        found.append(statistics.median(_timed(lambda clip=clip: way(clip), by_profile(smoke=1, laptop=3, paper=3))))
     return min(found)
 
 
