@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from stdcf_lib.checks import number
 
@@ -37,6 +36,8 @@ def difference(a: Sequence[float], b: Sequence[float], *, paired: bool = False, 
     Raises:
         ValueError: too few figures, or pairs that do not match.
     """
+    from scipy import stats  # here, as it takes longer than all else that a notebook imports after PyTorch
+
     number("level", level, above=0, below=1)
     if min(len(a), len(b)) < 2 or (paired and len(a) != len(b)):
         raise ValueError(f"{len(a)} and {len(b)} figures: give two or more of each{', and as many' if paired else ''}")
