@@ -357,8 +357,13 @@ def turning_digit() -> Panel:
 
 def conversion_budget() -> Panel:
     """Notebook 07: which layers of a network convert, and with how many atoms, by a budget."""
+    scene = cache(convert.layers_scene)
+
+    def draw(network: str, budget: str, share: float) -> Drawing:
+        return scene(network)(budget, share)
+
     return Panel(
-        convert.layers,
+        draw,
         network=Dropdown(options=("r3d_18", "mc3_18", convert.OURS)),
         budget=Dropdown(value="parameters", options=[(words, name) for name, words in convert.BUDGETS.items()]),
         share=FloatSlider(value=0.5, min=0.05, max=1, step=0.05),

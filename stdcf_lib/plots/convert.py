@@ -16,7 +16,7 @@ from stdcf_lib.convert.timing import Seconds
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.experiments import filters, reconstruction, recovery, tempo
 from stdcf_lib.measure import cost
-from stdcf_lib.plots.style import FULL, JOINT, NEUTRAL, PHI, PSI, SEPARABLE, Drawing, new_figure, shade, styled
+from stdcf_lib.plots.style import FULL, JOINT, NEUTRAL, PHI, PSI, SEPARABLE, Arrays, Drawing, Scene, new_figure, shade, styled
 
 BUDGETS = {"keep": "share kept in every layer", "parameters": "parameters left", "macs": "MACs left, as three layers"}
 OURS = "actions, of notebook 05"
@@ -35,7 +35,6 @@ def _choices(name: str) -> tuple[Options, int, int]:
     return options(convs, input_sizes(network, convs, size)), parameters_of(network), cost(network, size).macs
 
 
-@styled
 def layers(network: str = "r3d_18", budget: str = "parameters", share: float = 0.5) -> Drawing:
     """Draw what a budget makes of each layer: its atoms, its parameters before and after, and the share that it keeps.
 
@@ -44,41 +43,57 @@ def layers(network: str = "r3d_18", budget: str = "parameters", share: float = 0
         budget: one of `BUDGETS`.
         share: of it. Where it is out of reach, every layer is as cheap as it can be.
     """
+    return layers_scene(network)(budget, share)
+
+
+@styled
+def layers_scene(network: str) -> Scene[[str, float]]:
+    """The figure of `layers` for a network, which shows a budget and a share of it."""
     found, parameters, macs = _choices(network)
     whole = {"parameters": parameters, "macs": macs}
-    if budget == "keep":
-        chosen = cheapest(found, share)
-    else:
-        others = whole[budget] - sum(getattr(of_layer[0], budget) for of_layer in found.values())
-        least = sum(min(getattr(option, budget) for option in of_layer) for of_layer in found.values())
-        chosen = best(found, budget, max(least, int(share * whole[budget]) - others))
-    names, picks = [names[0] for names in chosen], list(chosen.values())
+    names = [names[0] for names in found]
     firsts = [of_layer[0] for of_layer in found.values()]
-    left = {
-        what: 1 - sum(getattr(a, what) - getattr(b, what) for a, b in zip(firsts, picks, strict=True)) / whole[what]
-        for what in whole
-    }
-    before, after, kept = (
-        np.array([getattr(option, what) for option in of])
-        for of, what in ((firsts, "parameters"), (picks, "parameters"), (picks, "energy"))
-    )
+    before = np.array([first.parameters for first in firsts])
     rows = np.arange(len(names))
     figure, (sizes, shares) = new_figure(1, 2, width=9.2, height=1.5 + 0.24 * len(rows), sharey=True, width_ratios=[1.2, 1])
-    sizes.hlines(rows, after, before, color="0.6")
-    sizes.plot(before, rows, "o", color=FULL, markerfacecolor="white", label="as it was")
-    sizes.plot(after, rows, "D", color=JOINT, label="after")
+    lines = sizes.hlines(rows, before, before, color="0.6", animated=True)
+    sizes.plot(before, rows, "o", color=FULL, markerfacecolor="white", label="as it was", animated=True)
+    (diamonds,) = sizes.plot(before, rows, "D", color=JOINT, label="after", animated=True)
+    least = min(option.parameters for of_layer in found.values() for option in of_layer)
     sizes.set(xscale="log", xlabel="parameters of the layer", yticks=rows, yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
-    sizes.set_title(f"{left['parameters']:.0%} of the parameters left, {left['macs']:.0%} of the MACs")
-    sizes.legend()
-    converts = [option.counts is not None for option in picks]
-    colors = [JOINT if one else FULL for one in converts]
-    shares.barh(rows, kept, height=0.5, color=colors, zorder=3)
-    for row, option in zip(rows, picks, strict=True):
-        shares.text(1.02, row, _in_words(option), va="center", size="small")
+    sizes.set_xlim(0.7 * least, 1.4 * before.max())
+    sizes.legend(loc="lower left")  # where no layer goes: the deep ones are large
+    bars = shares.barh(rows, np.ones(len(rows)), height=0.5, zorder=3, animated=True)
+    words = [shares.text(1.02, row, "", va="center", size="small", animated=True) for row in rows]
     shares.set(xlim=(0, 1.4), xticks=(0, 0.25, 0.5, 0.75, 1), xlabel="share of ‖W‖² kept")
-    shares.set_title(f"{sum(converts)} of {len(rows)} layers convert")
-    figure.suptitle(f"{network}: {BUDGETS[budget]}, {share:.2f}")
-    return Drawing(figure, {"before": before, "after": after, "kept": kept, "left": np.array(list(left.values()))})
+    left_title, right_title = (axes.set_title("M", animated=True) for axes in (sizes, shares))
+    title = figure.suptitle("M", animated=True)
+
+    def show(budget: str, share: float) -> Arrays:
+        if budget == "keep":
+            chosen = cheapest(found, share)
+        else:
+            others = whole[budget] - sum(getattr(first, budget) for first in firsts)
+            least = sum(min(getattr(option, budget) for option in of_layer) for of_layer in found.values())
+            chosen = best(found, budget, max(least, int(share * whole[budget]) - others))
+        picks = list(chosen.values())
+        left = {
+            what: 1 - sum(getattr(a, what) - getattr(b, what) for a, b in zip(firsts, picks, strict=True)) / whole[what]
+            for what in whole
+        }
+        after, kept = (np.array([getattr(option, what) for option in picks]) for what in ("parameters", "energy"))
+        lines.set_segments([((a, row), (b, row)) for a, b, row in zip(after, before, rows, strict=True)])
+        diamonds.set_xdata(after)
+        for bar, word, option in zip(bars, words, picks, strict=True):
+            bar.set(width=option.energy, color=FULL if option.counts is None else JOINT)
+            word.set_text(_in_words(option))
+        converts = sum(option.counts is not None for option in picks)
+        left_title.set_text(f"{left['parameters']:.0%} of the parameters left, {left['macs']:.0%} of the MACs")
+        right_title.set_text(f"{converts} of {len(rows)} layers convert")
+        title.set_text(f"{network}: {BUDGETS[budget]}, {share:.2f}")
+        return {"before": before, "after": after, "kept": kept, "left": np.array(list(left.values()))}
+
+    return Scene(figure, show)
 
 
 def _in_words(option: Option) -> str:
