@@ -413,7 +413,7 @@ def outcome(names: Sequence[str] = RANKED) -> Drawing:
 
 @styled
 def longer(names: Sequence[str] = LEADING) -> Drawing:
-    """Draw the accuracy at full size that plans end with, and with `TIMES` the compute; a marker a seed, a line for the mean."""
+    """Draw the accuracy that plans end with, at their budget and at `TIMES` as much; a marker a seed, a line for the mean."""
     figure, axes = new_figure(width=7.2, height=3.8)
     arrays, budgets = {}, (BUDGET, TIMES * BUDGET)
     for k, name in enumerate(names):
