@@ -89,7 +89,7 @@ def complete(figure: Figure) -> np.ndarray:
 @pytest.mark.parametrize("make", PANELS, ids=lambda make: make.__name__)
 def test_a_picture_depends_on_the_values_alone(make):
     panel, chance = make(), random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         moves = 0
         while moves < 4 or panel._message.value:  # past values that are refused, to one that can be drawn
             for name, value in anywhere(panel, chance).items():
