@@ -228,6 +228,7 @@ def turning_scene(count: int) -> Scene[[Sequence[int], int]]:
     figure, panels = new_figure(3 * count, 1, width=9.6, height=1.0 * 3 * count * 0.75, squeeze=False)
     t, s, full = schedule(1, 16, 28)
     shown = ("full", full), ("stage-t", t), ("stage-s", s)
+    figure.suptitle("Stage-t keeps all frames, and blurs them; stage-s keeps the pixels, and loses which way it turns")
     images, titles = [], []
     for row, axes in enumerate(panels[:, 0]):
         name, stage = shown[row % 3]
@@ -243,7 +244,7 @@ def turning_scene(count: int) -> Scene[[Sequence[int], int]]:
         arrays, rows = {}, iter(images)
         for clip, title in zip(clips, titles, strict=True):
             x, label = data[clip]
-            title.set_text(f"a {label // 4} that turns by {ROTATIONS[label % 4]:+d}° a frame")
+            title.set_text(f"a {label // 4} that turns by {ROTATIONS[label % 4]:+d}° a frame".replace("-", "−"))
             for name, stage in shown:
                 seen = view(x[None], stage)[0, 0]
                 frames = torch.full((16, stage.size, stage.size), 0.35)  # gray where a stage shows nothing
@@ -494,7 +495,12 @@ def steps(record: dict | None = None) -> Drawing:
             arrays[f"{kind}, {key}"] = np.array(values)
         axes.set(xticks=range(len(names)), xticklabels=names, ylabel=label)
     panels[0].legend()
-    figure.suptitle(f"Training R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}")
+    last = arrays[f"{kinds[-1]}, clips_per_second"]
+    more = " and ".join(f"{rate / last[0]:.1f}" for rate in last[1:])
+    figure.suptitle(
+        f"R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}: the stages of {_FAMILY[kinds[-1]][0]} "
+        f"train {more} times the clips of full size"
+    )
     return Drawing(figure, arrays)
 
 

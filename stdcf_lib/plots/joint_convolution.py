@@ -307,15 +307,15 @@ def voxel(clip: Tensor, psi: Tensor, phi: Tensor, alpha: Tensor, t: int = 0, y: 
     axes.text(right + 0.5, -0.05, f"output, frame {t}", ha="center")
     signed_key(axes, right + 1.2, 0.42, width=0.6, limit=float(output.abs().max()))
     _fit(axes, right=right + 2, bottom=1, top=-0.2)
-    above.suptitle(f"Output voxel t={t}, y={y}, x={x} is {output[t, y, x]:+.3f}: the same sum, made in two ways")
+    above.suptitle(f"Output voxel t={t}, y={y}, x={x} is {_signed(output[t, y, x])}: the same sum, made in two ways")
 
     tables = {
         "patch": patch.flatten(0, 1),
         r"$\times\;W$": w.flatten(0, 1),
-        f"= {w.numel()} products,\nsum {(patch * w).sum():+.3f}": (patch * w).flatten(0, 1),
+        f"= {w.numel()} products,\nsum {_signed((patch * w).sum())}": (patch * w).flatten(0, 1),
         r"$\psi_m \otimes \varphi_n$ on patch": answers,
         r"$\times\;\alpha^{mn}$": alpha,
-        f"= {alpha.numel()} products,\nsum {(answers * alpha).sum():+.3f}": answers * alpha,
+        f"= {alpha.numel()} products,\nsum {_signed((answers * alpha).sum())}": answers * alpha,
     }
     for cells, (name, values) in zip(below.subplots(1, 6), tables.items(), strict=True):
         _table(cells, values, numbers=True, labels=values.shape == alpha.shape)
@@ -540,7 +540,10 @@ def energy_kept(banks: Mapping[str, Tensor]) -> Drawing:
         axes.set(yticks=range(kh * kw), yticklabels=range(1, kh * kw + 1))
         axes.grid(False)
     panels[0, 0].set_ylabel("spatial atoms $M$")
-    figure.suptitle("Energy kept by the best $M$ and $N$ atoms")
+    m = min(5, *map(len, arrays.values()))
+    least, most = (f"{100 * end(grid[m - 1, -1] for grid in arrays.values()):.0f}" for end in (min, max))
+    share = most if least == most else f"{least} to {most}"
+    figure.suptitle(f"The best {m} spatial atoms keep {share}% of the energy, if no temporal one is left out")
     return Drawing(figure, arrays)
 
 
@@ -582,6 +585,10 @@ def costs(models: Mapping[str, nn.Module], input_size: tuple[int, ...]) -> Drawi
 
 def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().numpy()
+
+
+def _signed(value: Tensor) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _film(
@@ -645,7 +652,7 @@ def _table(axes: Axes, values: Tensor, numbers: bool = False, labels: bool = Tru
         axes.tick_params(axis="x", labelcolor=_lettered(PHI)["color"])
     if numbers:
         for (i, j), value in np.ndenumerate(cells):
-            text = f"{value:.2f}".replace("-0.00", "0.00")
+            text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
             axes.text(j, i, text, ha="center", va="center", size=7, color="white" if value < -0.3 * limit else "black")
     return image
 
