@@ -49,9 +49,10 @@ class Log:
         self.lines.append(line)
         self.run.keep(FILE, "".join(json.dumps(row) + "\n" for row in self.lines).encode())
         if self.board:
+            group = "epochs" if "train_loss" in line else "steps"  # `top1` is of validation clips in the one, not in the other
             for name, value in line.items():
                 if name not in ("stage", "step"):
-                    self.board.add_scalar(name, value, line["step"])
+                    self.board.add_scalar(f"{group}/{name}", value, line["step"])
             self.board.flush()
         if self.print_lines:
             tqdm.write(in_words(line, seconds_left), file=sys.stderr)

@@ -663,7 +663,9 @@ def test_tensorboard_is_asked_for_by_name(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", cast(Any, SimpleNamespace(SummaryWriter=SummaryWriter)))
     itsl_job.fit(itsl_job.network(), tmp_path / "b", tensorboard=True)
-    assert written[0] == (tmp_path / "b" / "tensorboard", 3) and {("loss", 3), ("train_top1", 35)} <= set(written)
+    assert written[0] == (tmp_path / "b" / "tensorboard", 3)
+    assert {("steps/loss", 3), ("steps/top1", 3), ("epochs/top1", 5), ("epochs/train_top1", 35)} <= set(written)
+    assert not {name for name, _ in written[1:] if str(name).startswith(("steps/train", "epochs/loss"))}
 
 
 def test_an_average_is_what_is_scored_and_what_goes_on(tmp_path):
