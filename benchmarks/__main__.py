@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import torch
 from torch.nn import functional as F
 
-from benchmarks import layers
+from benchmarks import data, layers, networks
 from benchmarks.explorables import pointer_to_picture
 from benchmarks.layers import medians
 from benchmarks.panels import panels
@@ -51,6 +51,8 @@ def main() -> None:
     results["Panels, key press to picture in JupyterLab, ms"] = panels()
     results["Explorables, from pointer to picture"] = pointer_to_picture()
     keep(results)
+    data.main()
+    networks.main()
     layers.main()
 
 

@@ -1,0 +1,168 @@
+"""Whole networks: a forward pass, a training step, and the memory that it needs, by family and form.
+
+`python -m benchmarks.networks` prints and records them. Memory is the peak of a process that does nothing else.
+"""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.layers import medians
+from benchmarks.record import keep
+from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
+from stdcf_lib.experiments import turning
+from stdcf_lib.models import KTHNet, ReconstructionAutoencoder, SmallVideoNet, stdcf_r50
+from stdcf_lib.runs import machine
+
+LAST = torch.channels_last_3d
+
+
+def r50(kind: str, temporal_atoms: int = 3, **options: Any) -> nn.Module:
+    """R50 with Table C's 3×3×3 filters, of a family."""
+    atoms = {"temporal_atoms": temporal_atoms} if kind == "stdcf" else {}
+    return stdcf_r50(kind=kind, **atoms, **options)
+
+
+NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Callable[[], nn.Module]]]] = {
+    "R50, one clip of 8×224²": (
+        (1, 3, 8, 224, 224),
+        {
+            "full 3D": lambda: r50("full"),
+            "rank-1": lambda: r50("rank1"),
+            "STDCF, N=2": lambda: r50("stdcf", 2),
+            "STDCF, N=2, filters": lambda: forced(r50("stdcf", 2), "filters"),
+            "STDCF, N=3": lambda: r50("stdcf", 3),
+            "STDCF, N=3, filters": lambda: forced(r50("stdcf", 3), "filters"),
+        },
+    ),
+    "KTHNet, 16 clips of 16×60×80": (
+        (16, 1, 16, 60, 80),
+        {
+            "full 3D": lambda: KTHNet("full"),
+            "rank-1": lambda: KTHNet("rank1"),
+            "STDCF": lambda: KTHNet("stdcf"),
+            "STDCF, filters": lambda: forced(KTHNet("stdcf"), "filters"),
+        },
+    ),
+    "turning digits, 64 clips of 16×28²": (
+        (64, 1, 16, 28, 28),
+        {
+            "full 3D": lambda: SmallVideoNet("full", num_classes=40),
+            "rank-1": lambda: SmallVideoNet("rank1", num_classes=40),
+            "STDCF": turning.network,
+            "STDCF, filters": lambda: forced(turning.network(), "filters"),
+        },
+    ),
+    "autoencoder of Table A, 64 clips of 8×28²": (
+        (64, 1, 8, 28, 28),
+        {
+            "full 3D": lambda: ReconstructionAutoencoder("full"),
+            "rank-1": lambda: ReconstructionAutoencoder("rank1"),
+            "STDCF": lambda: ReconstructionAutoencoder("stdcf"),
+            "STDCF, filters": lambda: forced(ReconstructionAutoencoder("stdcf"), "filters"),
+        },
+    ),
+}
+
+
+def forced(network: nn.Module, evaluation: str) -> nn.Module:
+    """A network whose layers are all evaluated by one form."""
+    for module in network.modules():
+        if isinstance(module, STDCFConv3d | STDCFConvTranspose3d):
+            module.evaluation = evaluation
+    return network
+
+
+def evaluated(network: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A forward pass in evaluation mode."""
+
+    def run() -> None:
+        network.eval()
+        with torch.inference_mode():
+            network(x)
+
+    return run
+
+
+def trained(network: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A step of SGD, on the mean square of what comes out."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
+
+    def run() -> None:
+        network.train()
+        optimizer.zero_grad()
+        y = network(x)
+        F.mse_loss(y, torch.zeros_like(y)).backward()
+        optimizer.step()
+
+    return run
+
+
+def measured(title: str) -> dict[str, dict[str, float]]:
+    """Milliseconds of each family and form, in turn."""
+    shape, makers = NETWORKS[title]
+    x = torch.rand(shape).to(memory_format=LAST)
+    networks = {name: make().to(memory_format=LAST) for name, make in makers.items()}
+    forward = medians({name: evaluated(network, x) for name, network in networks.items()})
+    step = medians({name: trained(network, x) for name, network in networks.items()})
+    return {name: {"evaluation, ms": forward[name], "training step, ms": step[name]} for name in networks}
+
+
+# The layers of which the peak of a training step is compared, each in a process of its own.
+LAYERS = {
+    "Conv3d": lambda c: nn.Conv3d(c, c, 3, padding=1, bias=False),
+    "STDCF, N=2": lambda c: STDCFConv3d(c, c, 3, padding=1, bias=False, temporal_atoms=2, evaluation="atoms"),
+    "STDCF, N=3": lambda c: STDCFConv3d(c, c, 3, padding=1, bias=False, temporal_atoms=3, evaluation="atoms"),
+}
+
+
+def peak_of(what: str, name: str) -> float:
+    """MB that this process holds at most in three training steps of a network, or of a layer of so many channels, above what it
+    holds when its input is there."""
+    torch.set_num_threads(2)
+    if what.isdigit():
+        channels, size = int(what), 7 * 512 // int(what)
+        module: nn.Module = LAYERS[name](channels).to(memory_format=LAST)
+        x = torch.rand(4, channels, 8, size, size).to(memory_format=LAST).requires_grad_()
+    else:
+        shape, makers = NETWORKS[what]
+        module, x = makers[name]().to(memory_format=LAST), torch.rand(shape).to(memory_format=LAST)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = trained(module, x)
+    for _ in range(3):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peak(what: str, name: str) -> float:
+    """`peak_of` a fresh process."""
+    code = f"from benchmarks.networks import peak_of; print(peak_of({what!r}, {name!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return round(float(done.stdout), 1)
+
+
+def main() -> None:
+    results: dict[str, Any] = {"machine": machine()}
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for title in NETWORKS:
+            torch.manual_seed(0)
+            results[f"{title}, {threads} threads"] = found = measured(title)
+            for name, row in found.items():
+                ratios = (row[what] / found["full 3D"][what] for what in row)
+                print(f"{title}, {threads} threads, {name}: {row}, of full 3D's", *(f"{one:.2f}" for one in ratios), flush=True)
+    for channels in ("64", "128", "256", "512"):
+        results[f"peak of a training step, {channels} channels, MB"] = {name: peak(channels, name) for name in LAYERS}
+    first = next(iter(NETWORKS))
+    results[f"peak of a training step, {first}, MB"] = {name: peak(first, name) for name in NETWORKS[first][1]}
+    keep({"Networks": results})
+
+
+if __name__ == "__main__":
+    main()
