@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -236,6 +236,30 @@ def test_it_can_be_checkpointed_and_called_where_nothing_learns():
     with torch.no_grad():
         assert torch.equal(one(x), y[0])
     assert torch.equal(one(x), y[0])
+
+
+def test_gradients_pass_through_the_hooks_of_a_process_group(tmp_path):
+    """`DistributedDataParallel` gathers each gradient as it arrives; a frozen one must not be waited for."""
+    torch.manual_seed(0)
+    alone = nn.Sequential(
+        STDCFConv3d(2, 4, 3, padding=1, evaluation="atoms"),
+        STDCFConv3d(4, 3, 3, padding=1, temporal_atoms=2, evaluation="atoms"),
+    ).double()
+    cast(STDCFConv3d, alone[1]).freeze("temporal")
+    x = torch.randn(2, 2, 4, 6, 6, dtype=torch.float64)
+    expected = torch.autograd.grad(alone(x).square().sum(), [p for p in alone.parameters() if p.requires_grad])
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        for bucket in (25, 1e-4):  # MB: all gradients together, each by itself
+            shared = nn.parallel.DistributedDataParallel(copy.deepcopy(alone), bucket_cap_mb=bucket)
+            for _ in range(2):
+                shared.zero_grad()
+                shared(x).square().sum().backward()
+                found = [p.grad for p in shared.parameters() if p.requires_grad]
+                assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(expected, found, strict=True) if b is not None)
+                assert None not in found
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_autocast_is_followed():
