@@ -241,11 +241,9 @@ def test_it_can_be_checkpointed_and_called_where_nothing_learns():
 def test_gradients_pass_through_the_hooks_of_a_process_group(tmp_path):
     """`DistributedDataParallel` gathers each gradient as it arrives; a frozen one must not be waited for."""
     torch.manual_seed(0)
-    alone = nn.Sequential(
-        STDCFConv3d(2, 4, 3, padding=1, evaluation="atoms"),
-        STDCFConv3d(4, 3, 3, padding=1, temporal_atoms=2, evaluation="atoms"),
-    ).double()
-    cast(STDCFConv3d, alone[1]).freeze("temporal")
+    first, second = (STDCFConv3d(*c, 3, padding=1, temporal_atoms=n, evaluation="atoms") for c, n in (((2, 4), 3), ((4, 3), 2)))
+    second.freeze("temporal")
+    alone = nn.Sequential(first, second).double()
     x = torch.randn(2, 2, 4, 6, 6, dtype=torch.float64)
     expected = torch.autograd.grad(alone(x).square().sum(), [p for p in alone.parameters() if p.requires_grad])
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
