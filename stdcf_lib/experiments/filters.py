@@ -59,7 +59,7 @@ NETWORKS = {
         "brainchop_meshnet30.safetensors",
     ),
     "digits": Network("TR-MNIST, ours", "time", "runs/reconstruction/full-seed0 to 4, of this repository", "MIT"),
-    "actions": Network("rendered actions, ours", "time", "runs/tempo/full-seed0 to 2, of this repository", "MIT"),
+    "actions": Network("rendered actions, ours", "time", "runs/tempo/full-seed0 to 4, of this repository", "MIT"),
 }
 
 
