@@ -1,6 +1,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,15 +132,29 @@ def test_the_rate_is_gentle_at_first_and_falls_along_a_half_cosine(monkeypatch):
     assert rates == pytest.approx([rate for rate in expected for _ in range(2)])
 
 
-def test_every_run_is_kept_and_measured():
+def test_kept_runs_are_the_trials():
     assert {folder.name for folder in (runs_folder() / "tempo").iterdir()} == set(tempo.trials())
-    for kind in KINDS:
-        for seed in tempo.SEEDS:
-            run = tempo.kept(kind, seed)
-            assert run.finished and not tempo.missing(kind, seed)
-            assert (run.config["kind"], run.config["seed"], len(run.metrics)) == (kind, seed, tempo.EPOCHS)
-            assert (run.folder / "weights.safetensors").stat().st_size < 200_000
-            assert (run.folder / "real.npz").exists()
+
+
+@pytest.mark.parametrize("name", tempo.trials())
+def test_every_run_is_kept_and_measured(name):
+    trial = tempo.trials()[name]
+    kind = name.removesuffix(f"-seed{trial.seed}")
+    run = tempo.kept(kind, trial.seed)
+    assert run.finished and not tempo.missing(name)
+    assert (run.config["kind"], run.config["seed"], len(run.metrics)) == (trial.kind, trial.seed, trial.epochs)
+    assert (run.folder / "weights.safetensors").stat().st_size < (100 if trial.care else 200_000)
+    assert (run.folder / "real.npz").exists() == (kind in KINDS)
+
+
+def test_stdcf_stops_early_at_about_the_training_loss_of_the_others():
+    """The number of epochs was chosen by runs of a seed that no result uses."""
+    assert tempo.CARE_SEED not in tempo.SEEDS
+    others = np.mean([tempo.kept(kind, seed).metrics[-1]["train_loss"] for kind in ("full", "rank1") for seed in tempo.SEEDS])
+    losses = tempo.care_losses()
+    assert min(losses, key=lambda epochs: abs(losses[epochs] - others)) == tempo.EARLY_EPOCHS
+    early = [tempo.kept("stdcf-early", seed).metrics[-1]["train_loss"] for seed in tempo.SEEDS]
+    assert 0.8 < np.mean(early) / others < 1.25
 
 
 def test_kept_weights_give_the_kept_numbers():
