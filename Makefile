@@ -10,7 +10,7 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 COVERAGE := $(if $(CI),--cov stdcf_lib --cov-report term:skip-covered)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint notebooks figures book runs bench gpu
+.PHONY: help setup lab test lint notebooks figures book runs bench gpu attack
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ bench: $(READY) ## measure speed and memory against peers
 
 gpu: ## measure and check training on a GPU, by PYTHON's own PyTorch, in at most 8 minutes
 	$(PYTHON) -m stdcf_lib.experiments.steps
+
+attack: $(READY) ## put faults into the library and see whether its tests find them, in half an hour
+	$(BIN)/python -m tests.attack.mutations
 
 # A stamp, written last, so that an interrupted or outdated installation is taken up again.
 $(READY): pyproject.toml
