@@ -196,6 +196,19 @@ def test_05_stdcfs_dilated_representation_has_moved_almost_as_far():
         assert np.mean(at_tempo(kind, "dilated", 2.0, "change")) < 0.5 * np.mean(at_tempo(kind, "plain", 2.0, "change"))
 
 
+def test_05_stopped_early_stdcf_behaves_as_it_does_later():
+    means = {
+        (way, what): np.mean(at_tempo("stdcf-early", way, 2.0, what))
+        for way in ("plain", "dilated")
+        for what in ("change", "neighbours")
+    }
+    assert 0.85 < means["dilated", "change"] / means["plain", "change"] < 1
+    ahead(at_tempo("stdcf-early", "plain", 2.0, "neighbours"), at_tempo("stdcf-early", "dilated", 2.0, "neighbours"))
+    for kind in ("full", "rank1"):
+        ahead(at_tempo("stdcf-early", "interpolated", 0.5), at_tempo(kind, "interpolated", 0.5))
+    level(at_tempo("stdcf-early", "interpolated", 0.5), at_tempo("stdcf", "interpolated", 0.5))
+
+
 def test_05_repeated_frames_are_invisible_with_the_pools_help_alone():
     for kind in KINDS:
         found = [tempo.measured(kind, seed, "repeated") for seed in tempo.SEEDS]

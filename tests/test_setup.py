@@ -105,9 +105,8 @@ def test_help_lists_every_target():
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
     targets = phony[1].split()
-    assert {"help", "setup", "lab", "test", "lint", "notebooks", "figures", "book", "runs", "bench", "gpu", "attack"} == set(
-        targets
-    )
+    expected = "help setup lab test lint notebooks figures book runs bench gpu attack"
+    assert set(targets) == set(expected.split())
     for command in (["make"], ["make", "help"]):
         lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         listed = {line.split()[1] for line in lines if re.fullmatch(r"make \w+ +\S.*", line)}

@@ -152,9 +152,14 @@ def kept(kind: str, seed: int = 0) -> Run:
     return _run(f"{kind}-seed{seed}")
 
 
+def training_loss(kind: str, seed: int = 0) -> float:
+    """What a kept run ended with."""
+    return kept(kind, seed).metrics[-1]["train_loss"]
+
+
 def care_losses() -> dict[int, float]:
     """The training loss that the `care` run of so many epochs ended with."""
-    return {epochs: kept(f"care-stdcf-{epochs}", CARE_SEED).metrics[-1]["train_loss"] for epochs in CARE_EPOCHS}
+    return {epochs: training_loss(f"care-stdcf-{epochs}", CARE_SEED) for epochs in CARE_EPOCHS}
 
 
 def _run(name: str) -> Run:

@@ -150,10 +150,10 @@ def test_every_run_is_kept_and_measured(name):
 def test_stdcf_stops_early_at_about_the_training_loss_of_the_others():
     """The number of epochs was chosen by runs of a seed that no result uses."""
     assert tempo.CARE_SEED not in tempo.SEEDS
-    others = np.mean([tempo.kept(kind, seed).metrics[-1]["train_loss"] for kind in ("full", "rank1") for seed in tempo.SEEDS])
+    others = np.mean([tempo.training_loss(kind, seed) for kind in ("full", "rank1") for seed in tempo.SEEDS])
     losses = tempo.care_losses()
     assert min(losses, key=lambda epochs: abs(losses[epochs] - others)) == tempo.EARLY_EPOCHS
-    early = [tempo.kept("stdcf-early", seed).metrics[-1]["train_loss"] for seed in tempo.SEEDS]
+    early = [tempo.training_loss("stdcf-early", seed) for seed in tempo.SEEDS]
     assert 0.8 < np.mean(early) / others < 1.25
 
 
