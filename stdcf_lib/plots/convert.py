@@ -228,7 +228,7 @@ def along_axes(networks: Sequence[str] = tuple(filters.NETWORKS)) -> Drawing:
     return Drawing(figure, {"kept": kept})
 
 
-RECOVERED_TICKS = {"digits": (0.015, 0.02, 0.03, 0.05, 0.1, 0.2), "actions": (0.2, 0.4, 0.6, 0.8, 1)}
+RECOVERED_TICKS = {"digits": (0.015, 0.02, 0.03, 0.05, 0.1, 0.2), "actions": (0.7, 0.8, 0.9, 1)}
 
 
 @styled
@@ -237,7 +237,7 @@ def recovered(tasks: Sequence[str] = tuple(recovery.TASKS)) -> Drawing:
     them the mean and its 95% interval, of errors those of their logarithm."""
     words = {"before": "before"} | recovery.WAYS
     styles = {"before": ("D", FULL), "converted": ("X", NEUTRAL), "scratch": ("^", NEUTRAL)}
-    figure, panels = new_figure(1, len(tasks), width=5.2 * len(tasks), height=4.1, squeeze=False)
+    figure, panels = new_figure(1, len(tasks), width=5.4 * len(tasks), height=4.1, squeeze=False)
     arrays = {}
     for axes, name in zip(panels[0], tasks, strict=True):
         task = recovery.TASKS[name]
@@ -260,5 +260,6 @@ def recovered(tasks: Sequence[str] = tuple(recovery.TASKS)) -> Drawing:
         before, converted, distilled = (found[way] for way in ("before", "converted", "distilled"))
         share = (converted - distilled) / (converted - before)
         axes.set_title(f"{task.title}: distillation takes back {share.min():.0%} to {share.max():.0%} of the loss")
-    figure.suptitle(f"With {recovery.SHARE:.0%} of the parameters: two passes over the clips bring back most of what was lost")
+    title = "in each of the networks two passes over the clips bring back most of what was lost"
+    figure.suptitle(f"With {recovery.SHARE:.0%} of the parameters: {title}")
     return Drawing(figure, arrays)
