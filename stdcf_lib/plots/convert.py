@@ -261,5 +261,5 @@ def recovered(tasks: Sequence[str] = tuple(recovery.TASKS)) -> Drawing:
         share = (converted - distilled) / (converted - before)
         axes.set_title(f"{task.title}: distillation takes back {share.min():.0%} to {share.max():.0%} of the loss")
     title = "in each of the networks two passes over the clips bring back most of what was lost"
-    figure.suptitle(f"With {recovery.SHARE:.0%} of the parameters: {title}")
+    figure.suptitle(f"With {recovery.SHARE:.0%} of the parameters: {title}\n(a marker a seed; bars: mean and 95% interval)")
     return Drawing(figure, arrays)
