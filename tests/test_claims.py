@@ -293,10 +293,27 @@ def test_07_with_few_parameters_joint_filters_are_ahead_where_few_rhythms_will_d
 
 
 def test_07_a_short_distillation_recovers_most_where_from_scratch_gets_almost_nowhere():
-    before, converted, distilled, scratch = map(recovery.scores, ("before", "converted", "distilled", "scratch"))
+    before, converted, distilled, scratch = (
+        recovery.scores("digits", way) for way in ("before", "converted", "distilled", "scratch")
+    )
     back = [(c - r) / (c - b) for b, c, r in zip(before, converted, distilled, strict=True)]
     assert min(back) > 0.8
     ahead(scratch, distilled)
+
+
+def test_07_actions_come_back_to_within_three_points_and_no_more_is_settled_but_that_the_control_stays_behind():
+    before, converted, distilled, tuned, scratch = (
+        np.array(recovery.scores("actions", way)) for way in ("before", *recovery.WAYS)
+    )
+    lost = before - converted
+    assert lost.min() > 0 and lost[1] < 0.02 < lost[0] and lost[2] > before[2] / 8
+    for way in (distilled, tuned):
+        assert (np.abs(way - before) < 0.03).all() and ((way - converted) / lost > 0.75).all()
+        assert scratch.max() < way.min() and (scratch < converted).all()
+    for one, other in ((tuned, distilled), (distilled, before), (distilled, converted), (converted, before)):
+        assert not difference(one.tolist(), other.tolist(), paired=True).decided
+    ahead(distilled.tolist(), scratch.tolist())
+    level(scratch.tolist(), converted.tolist())
 
 
 @pytest.mark.parametrize("kind", KINDS)

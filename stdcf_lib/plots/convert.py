@@ -15,6 +15,7 @@ from stdcf_lib.convert.named import build, input_size
 from stdcf_lib.convert.timing import Seconds
 from stdcf_lib.data import TRMNIST
 from stdcf_lib.experiments import filters, reconstruction, recovery, tempo
+from stdcf_lib.experiments.compare import difference
 from stdcf_lib.measure import cost
 from stdcf_lib.plots.style import FULL, JOINT, NEUTRAL, PHI, PSI, SEPARABLE, Arrays, Drawing, Scene, new_figure, shade, styled
 
@@ -227,19 +228,38 @@ def along_axes(networks: Sequence[str] = tuple(filters.NETWORKS)) -> Drawing:
     return Drawing(figure, {"kept": kept})
 
 
+RECOVERED_TICKS = {"digits": (0.015, 0.02, 0.03, 0.05, 0.1, 0.2), "actions": (0.7, 0.8, 0.9, 1)}
+
+
 @styled
-def recovered() -> Drawing:
-    """Draw the test error of trained networks before conversion, after it, and recovered in each way; a marker a seed."""
+def recovered(tasks: Sequence[str] = tuple(recovery.TASKS)) -> Drawing:
+    """Draw how well trained networks do before conversion, after it, and recovered in each way: a marker a seed, and beside
+    them the mean and its 95% interval, of errors those of their logarithm."""
     words = {"before": "before"} | recovery.WAYS
     styles = {"before": ("D", FULL), "converted": ("X", NEUTRAL), "scratch": ("^", NEUTRAL)}
-    figure, axes = new_figure(width=7.5, height=3.9)
-    arrays = {way: np.array(recovery.scores(way)) for way in words}
-    for column, (way, values) in enumerate(arrays.items()):
-        marker, color = styles.get(way, ("o", JOINT))
-        axes.plot(column + np.linspace(-0.12, 0.12, len(values)), values, marker, color=color, markersize=7)
-    axes.set(xlim=(-0.5, len(words) - 0.5), yscale="log", ylabel="test error, TR-MNIST")
-    axes.set_xticks(range(len(words)), [word.replace(" ", "\n", 1) for word in words.values()], size="small")
-    axes.set_yticks([0.015, 0.02, 0.03, 0.05, 0.1], ["0.015", "0.02", "0.03", "0.05", "0.1"])
-    axes.set_yticks([], minor=True)
-    axes.set_title(f"With {recovery.SHARE:.0%} of the parameters: two passes over the clips bring back most of what was lost")
+    figure, panels = new_figure(1, len(tasks), width=5.4 * len(tasks), height=4.1, squeeze=False)
+    arrays = {}
+    for axes, name in zip(panels[0], tasks, strict=True):
+        task = recovery.TASKS[name]
+        to, back = (np.log, np.exp) if task.best is min else (np.positive, np.positive)
+        found = {way: np.array(recovery.scores(name, way)) for way in words}
+        for column, (way, values) in enumerate(found.items()):
+            marker, color = styles.get(way, ("o", JOINT))
+            axes.plot(column - 0.22 + np.linspace(0, 0.2, len(values)), values, marker, color=color, markersize=7)
+            mean, low, high = back(difference(to(values).tolist(), [0.0] * len(values), paired=True))
+            axes.plot([column + 0.22] * 2, [low, high], "-", color=color, linewidth=2)
+            axes.plot(column + 0.22, mean, "_", color=color, markersize=9, markeredgewidth=2)
+            arrays |= {f"{name}, {way}": values, f"{name}, {way}, mean and interval": np.array([mean, low, high])}
+        if task.best is min:
+            axes.set_yscale("log")
+        ticks = RECOVERED_TICKS[name]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
+        axes.set(xlim=(-0.5, len(words) - 0.5), ylabel=f"{task.measure}, {task.title}")
+        axes.set_xticks(range(len(words)), [word.replace(" ", "\n", 2) for word in words.values()], size="small")
+        before, converted, distilled = (found[way] for way in ("before", "converted", "distilled"))
+        share = (converted - distilled) / (converted - before)
+        axes.set_title(f"{task.title}: distillation takes back {share.min():.0%} to {share.max():.0%} of the loss")
+    title = "in each of the networks two passes over the clips bring back most of what was lost"
+    figure.suptitle(f"With {recovery.SHARE:.0%} of the parameters: {title}\n(a marker a seed; bars: mean and 95% interval)")
     return Drawing(figure, arrays)

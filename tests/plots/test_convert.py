@@ -59,7 +59,21 @@ def test_along_axes_takes_cubes_alone():
     assert arrays["kept"][1, 2] == pytest.approx(filters.in_all(found, lambda one: one["along"][2][1]))
 
 
-def test_recovered_draws_every_seed():
-    arrays = plots.recovered().arrays
-    assert list(arrays) == ["before", *recovery.WAYS]
-    assert arrays["distilled"].tolist() == recovery.scores("distilled")
+@pytest.mark.parametrize("task", recovery.TASKS)
+def test_recovered_draws_every_seed_and_the_interval_of_its_mean(task):
+    figure, arrays = plots.recovered()
+    ways = ("before", *recovery.WAYS)
+    assert [name for name in arrays if name.startswith(task)] == [
+        f"{task}, {way}{what}" for way in ways for what in ("", ", mean and interval")
+    ]
+    title = figure.axes[list(recovery.TASKS).index(task)].get_title()
+    for way in ways:
+        values = np.array(recovery.scores(task, way))
+        assert arrays[f"{task}, {way}"].tolist() == values.tolist()
+        mean, low, high = arrays[f"{task}, {way}, mean and interval"]
+        scaled = np.log(values) if task == "digits" else values
+        half = 4.302653 * scaled.std(ddof=1) / 3**0.5  # Student's t for three seeds
+        ends = scaled.mean() + np.array([0, -half, half])
+        assert [mean, low, high] == pytest.approx(np.exp(ends) if task == "digits" else ends)
+    before, converted, distilled = (np.array(recovery.scores(task, way)) for way in ("before", "converted", "distilled"))
+    assert f"{((converted - distilled) / (converted - before)).min():.0%}" in title
