@@ -37,6 +37,7 @@ figures: $(READY) ## redraw all figures into figures/
 
 book: $(BOOK_READY) ## make a static site of the notebooks and the library's reference, to be read without a network
 	$(BIN)/sphinx-build --fail-on-warning --quiet -c book -d book/_build/doctrees . book/_build/html
+	touch book/_build/made
 	@echo open book/_build/html/index.html
 
 # glibc hands each step's large activations back to the kernel and then faults them in again, page by page; thresholds

@@ -52,7 +52,8 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the book as `make book` makes it, brought up to date once; skipped where what makes it is absent."""
+    """The folder of the book as `make book` makes it, brought up to date once where anything is newer than it is; skipped where
+    what makes it is absent."""
     if find_spec("myst_nb") is None:
         _absent("book", "the book's packages are not installed (make book)")
     root = Path(__file__).parents[1]
@@ -60,10 +61,17 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = _shared(tmp_path_factory)
     with (shared / "book.lock").open("w") as lock:  # processes that test side by side wait for the first of them
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "book.made").exists():
+        stamp = root / "book/_build/made"
+        sources = [*(path for name in ("notebooks", "stdcf_lib", "figures", "book") for path in (root / name).rglob("*"))]
+        sources += root.glob("*.md")
+        changed = max(
+            path.stat().st_mtime for path in sources if path.is_file() and not {"_build", "__pycache__"} & {*path.parts}
+        )
+        if not (shared / "book.made").exists() and not (stamp.exists() and stamp.stat().st_mtime > changed):
             made = subprocess.run([*command, ".", "book/_build/html"], cwd=root, capture_output=True, text=True)
             assert made.returncode == 0, made.stderr
-            (shared / "book.made").touch()
+            stamp.touch()
+        (shared / "book.made").touch()
     return root / "book/_build/html"
 
 

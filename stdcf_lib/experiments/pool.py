@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from typing import Any
 
 import torch
 
@@ -23,7 +24,11 @@ def work_off(work: Callable[[str], str], names: Iterable[str], jobs: int) -> lis
     Returns:
         The names of the trials that failed.
     """
-    context = get_context("spawn")
+    # Each trial is a fork of a process that has imported what trials need, and done nothing else; where there are no forks, it
+    # imports that itself.
+    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload([work.__module__])
     waiting, failed = list(names), []
     running = {}
     try:

@@ -77,7 +77,7 @@ def test_notebook_runs_and_its_controls_move_the_picture(page, lab, path, tmp_pa
 WATCHED = """
 watch = explore.Watch(folder, seconds=0.2)
 display(watch)
-line = "noise --small --frames 4 --size 32 --batch-size 4 --epochs 8 --final-epochs 8 --workers 0 --quiet --log-every 1"
+line = "noise --small --frames 4 --size 32 --batch-size 4 --epochs 5 --final-epochs 5 --workers 0 --quiet --log-every 1"
 command.main([*line.split(), "--folder", str(folder)], watch)
 print("over")
 """
