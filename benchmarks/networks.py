@@ -3,10 +3,10 @@
 `python -m benchmarks.networks` prints and records them. Memory is the peak of a process that does nothing else.
 """
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,58 +16,32 @@ from torch.nn import functional as F
 from benchmarks.layers import medians
 from benchmarks.record import keep
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
-from stdcf_lib.experiments import turning
 from stdcf_lib.models import KTHNet, ReconstructionAutoencoder, SmallVideoNet, stdcf_r50
 from stdcf_lib.runs import machine
 
 LAST = torch.channels_last_3d
 
 
-def r50(kind: str, temporal_atoms: int = 3, **options: Any) -> nn.Module:
-    """R50 with Table C's 3×3×3 filters, of a family."""
-    atoms = {"temporal_atoms": temporal_atoms} if kind == "stdcf" else {}
-    return stdcf_r50(kind=kind, **atoms, **options)
+def families(make: Callable[[str], nn.Module]) -> dict[str, Callable[[], nn.Module]]:
+    """What makes a network of each family, and an STDCF network that rebuilds its filters."""
+    return {
+        "full 3D": lambda: make("full"),
+        "rank-1": lambda: make("rank1"),
+        "STDCF": lambda: make("stdcf"),
+        "STDCF, filters": lambda: forced(make("stdcf"), "filters"),
+    }
 
 
 NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Callable[[], nn.Module]]]] = {
     "R50, one clip of 8×224²": (
         (1, 3, 8, 224, 224),
-        {
-            "full 3D": lambda: r50("full"),
-            "rank-1": lambda: r50("rank1"),
-            "STDCF, N=2": lambda: r50("stdcf", 2),
-            "STDCF, N=2, filters": lambda: forced(r50("stdcf", 2), "filters"),
-            "STDCF, N=3": lambda: r50("stdcf", 3),
-            "STDCF, N=3, filters": lambda: forced(r50("stdcf", 3), "filters"),
-        },
+        families(lambda kind: stdcf_r50(kind=kind))
+        | {"STDCF, N=2": lambda: stdcf_r50(temporal_atoms=2)}
+        | {"STDCF, N=2, filters": lambda: forced(stdcf_r50(temporal_atoms=2), "filters")},
     ),
-    "KTHNet, 16 clips of 16×60×80": (
-        (16, 1, 16, 60, 80),
-        {
-            "full 3D": lambda: KTHNet("full"),
-            "rank-1": lambda: KTHNet("rank1"),
-            "STDCF": lambda: KTHNet("stdcf"),
-            "STDCF, filters": lambda: forced(KTHNet("stdcf"), "filters"),
-        },
-    ),
-    "turning digits, 64 clips of 16×28²": (
-        (64, 1, 16, 28, 28),
-        {
-            "full 3D": lambda: SmallVideoNet("full", num_classes=40),
-            "rank-1": lambda: SmallVideoNet("rank1", num_classes=40),
-            "STDCF": turning.network,
-            "STDCF, filters": lambda: forced(turning.network(), "filters"),
-        },
-    ),
-    "autoencoder of Table A, 64 clips of 8×28²": (
-        (64, 1, 8, 28, 28),
-        {
-            "full 3D": lambda: ReconstructionAutoencoder("full"),
-            "rank-1": lambda: ReconstructionAutoencoder("rank1"),
-            "STDCF": lambda: ReconstructionAutoencoder("stdcf"),
-            "STDCF, filters": lambda: forced(ReconstructionAutoencoder("stdcf"), "filters"),
-        },
-    ),
+    "KTHNet, 16 clips of 16×60×80": ((16, 1, 16, 60, 80), families(KTHNet)),
+    "turning digits, 64 clips of 16×28²": ((64, 1, 16, 28, 28), families(lambda kind: SmallVideoNet(kind, num_classes=40))),
+    "autoencoder of Table A, 64 clips of 8×28²": ((64, 1, 8, 28, 28), families(ReconstructionAutoencoder)),
 }
 
 
@@ -133,11 +107,17 @@ def peak_of(what: str, name: str) -> float:
     else:
         shape, makers = NETWORKS[what]
         module, x = makers[name]().to(memory_format=LAST), torch.rand(shape).to(memory_format=LAST)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _most_mb()
     step = trained(module, x)
     for _ in range(3):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _most_mb() - before
+
+
+def _most_mb() -> float:
+    """MB that this process has held at most. (`getrusage` counts what held the process that started it, too.)"""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def peak(what: str, name: str) -> float:
