@@ -20,10 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -320,6 +316,12 @@ def _joined(found: dict[str, Tensor], folds: Sequence[int], data: Interactions) 
 def box_answers(data: Interactions) -> Tensor:
     """What one can say of each clip from the shape of its box and its length, without a pixel: (n,), by the five nearest
     clips of the other recordings. A network that is shown either has learned no motion by being as good as this."""
+    # Here, as all that reads kept runs would otherwise wait a second for it.
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     x = torch.stack([data.aspect, torch.tensor([len(clip) for clip in data.clips])], 1).log().numpy()
     nearest = make_pipeline(StandardScaler(), KNeighborsClassifier(5))
     folds = LeaveOneGroupOut()

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from openTSNE import TSNE, TSNEEmbedding
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +48,9 @@ from stdcf_lib.plots.style import (
     show_frame,
     styled,
 )
+
+if TYPE_CHECKING:
+    from openTSNE import TSNEEmbedding
 
 COLORS = {"full": FULL, "rank1": SEPARABLE, "stdcf": JOINT}
 MARKERS = {"full": "D", "rank1": "s", "stdcf": "o"}
@@ -341,12 +344,14 @@ def _grid() -> dict[str, np.ndarray]:
 
 
 @cache
-def fitted_map(perplexity: int = 20) -> TSNEEmbedding:
+def fitted_map(perplexity: int = 20) -> "TSNEEmbedding":
     """The map, by t-SNE, of the kept representations at tempo 1. Others are then put *into* it, and do not change it."""
     return _fitted(grid_features(1.0), perplexity)
 
 
-def _fitted(features: np.ndarray, perplexity: int) -> TSNEEmbedding:
+def _fitted(features: np.ndarray, perplexity: int) -> "TSNEEmbedding":
+    from openTSNE import TSNE  # here, as every other picture would otherwise wait a second for it
+
     fitted = TSNE(perplexity=perplexity, random_state=0, n_jobs=1).fit(features)
     fitted.prepare_interpolation_grid()  # moves the whole map a little, and the first `transform` would do it unasked
     return fitted

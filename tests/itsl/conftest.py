@@ -1,5 +1,6 @@
 """Little videos of two gestures: a bright bar that goes up, or down."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # for `warm` and `itsl_job`
 
 GESTURES = ("down", "up")
 

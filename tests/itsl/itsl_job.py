@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from stdcf_lib.itsl import Recipe, run, schedule
-from stdcf_lib.measure import cost
 from stdcf_lib.models import SmallVideoNet
 
 
@@ -46,9 +45,6 @@ def network(dropout=0.5, normalised=True) -> SmallVideoNet:
         net.layers[1] = net.layers[4] = nn.Identity()
     net.fc = nn.Sequential(nn.Dropout(dropout), net.fc)
     return net
-
-
-cost(network(), (4, 1, 4, 8, 8))  # the first one imports much, which forks then have
 
 
 def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.05, test_clips=6, **options):

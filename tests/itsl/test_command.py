@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+import warm
+from accelerate import debug_launcher
 
 from stdcf_lib.itsl import Stage, command
 from stdcf_lib.itsl.command import network, parser, stages
@@ -24,10 +26,9 @@ def parsed(line):
     return command.parse([*line.split(), "--plan"])[0]
 
 
-def typed(*words, check=True):
-    answer = subprocess.run([sys.executable, "-m", "stdcf_lib.itsl", *words], capture_output=True, text=True)
-    assert not check or answer.returncode == 0, answer.stderr
-    return answer
+def typed(*words):
+    """What the command answers, in a process of its own."""
+    return warm.answered(command.main, [str(word) for word in words])
 
 
 def test_the_help_says_what_can_be_asked_for():
@@ -168,7 +169,9 @@ def test_recipes_are_those_of_the_field():
 
 
 def test_a_run_goes_through_and_is_taken_up_again(tmp_path, capsys):
-    first = typed(*SMOKE, "--log-every", "2", "--folder", tmp_path / "run")
+    words = [sys.executable, "-m", "stdcf_lib.itsl", *SMOKE, "--log-every", "2", "--folder", tmp_path / "run"]
+    first = subprocess.run(words, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
     run = Run(tmp_path / "run")
     assert [row["stage"] for row in run.metrics] == ["t-1", "s-1", "final"] and run.config["dataset"] == "noise"
     assert run.config["learning_rate"] == pytest.approx(0.01 * 8 / 64)  # grows with the batch
@@ -191,7 +194,8 @@ def test_real_videos_go_through(user_data, tmp_path):
         (root / part).symlink_to(user_data("video"))
         (root / f"{part}.txt").write_text("".join(f"{path.name} {i}\n" for i, path in enumerate(videos * 2)))
     words = "kinetics400 --small --frames 4 --stride 8 --size 64 --batch-size 4 --workers 1 --views 2 3 --iterations 1".split()
-    typed(*words, "--data", tmp_path / "data", "--folder", tmp_path / "run", "--epochs", "1", "--final-epochs", "1")
+    answer = typed(*words, "--data", tmp_path / "data", "--folder", tmp_path / "run", "--epochs", 1, "--final-epochs", 1)
+    assert answer.returncode == 0, answer.stderr
     rows = Run(tmp_path / "run").metrics
     assert [row["stage"] for row in rows] == ["t-1", "s-1", "final"] and rows[-1]["test_top5"] >= rows[-1]["test_top1"]
 
@@ -344,25 +348,17 @@ def test_a_class_beyond_the_last_is_refused_with_its_line(mistakes, monkeypatch,
     assert "line 1 of" in error and "val.txt" in error and "400" in error
 
 
-def test_a_rate_that_explodes_ends_in_a_line(tmp_path, monkeypatch, capsys):
-    words = [*SMOKE, "--folder", str(tmp_path / "run"), "--learning-rate", "1e30"]
-    answer = typed(*words, check=False)
+def test_a_rate_that_explodes_ends_in_a_line(tmp_path):
+    answer = typed(*SMOKE, "--folder", tmp_path / "run", "--learning-rate", 1e30)
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
     assert "the loss became" in answer.stderr and "lower the learning rate" in answer.stderr
 
 
-def test_a_folder_in_use_ends_in_a_line(tmp_path, monkeypatch, capsys):
-    holder = "import sys, time\nfrom stdcf_lib.runs import Run\nwith Run(sys.argv[1]).held(): print(flush=True), time.sleep(99)"
-    holding = subprocess.Popen([sys.executable, "-c", holder, tmp_path / "run"], stdout=subprocess.PIPE)
-    try:
-        assert holding.stdout
-        holding.stdout.readline()
-        answer = typed(*SMOKE, "--folder", tmp_path / "run", check=False)
-    finally:
-        holding.kill()
-        holding.wait()
+def test_a_folder_in_use_ends_in_a_line(tmp_path):
+    with Run(tmp_path / "run").held():
+        answer = typed(*SMOKE, "--folder", tmp_path / "run")
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
-    assert f"in use by process {holding.pid} on" in answer.stderr
+    assert f"in use by process {os.getpid()} on" in answer.stderr
 
 
 def test_torchrun_on_a_cpu_makes_one_run(tmp_path):
@@ -379,24 +375,21 @@ def test_torchrun_on_a_cpu_makes_one_run(tmp_path):
 def test_a_notebook_starts_one_run_in_several_processes(tmp_path):
     """As notebook 06 does for several GPUs, by accelerate's launcher for processors."""
     words = [*SMOKE, "--quiet", "--folder", str(tmp_path / "run")]
-    script = "from accelerate import debug_launcher\nfrom stdcf_lib.itsl.command import main\n"
-    script += f"debug_launcher(main, ({words!r},), num_processes=2)"
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    answer = warm.answered(debug_launcher, command.main, (words,), 2)
     assert answer.returncode == 0, answer.stderr
     assert {row["processes"] for row in Run(tmp_path / "run").metrics if "steps" in row} == {2}
     assert answer.stdout.count("test top-1") == 1
 
 
+def without_decoders(words):
+    for absent in ("torchvision", "av", "PIL"):
+        assert absent not in sys.modules
+        sys.modules[absent] = cast(Any, None)
+    command.main(words)
+
+
 def test_a_plan_needs_neither_torchvision_nor_a_decoder():
-    script = """
-import sys
-for absent in ("torchvision", "av", "PIL"):
-    sys.modules[absent] = None
-sys.argv = ["itsl", "kinetics400", "--plan", "--no-steps", "--small"]
-from stdcf_lib.itsl.command import main
-main()
-"""
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    answer = warm.answered(without_decoders, "kinetics400 --plan --no-steps --small".split())
     assert answer.returncode == 0 and "final   8×224²" in answer.stdout, answer.stderr
 
 

@@ -4,17 +4,17 @@
 """
 
 import copy
-import multiprocessing
 import os
 import random
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import itsl_job
 import pytest
 import torch
+import warm
 from accelerate import Accelerator
 from torch import nn
 
@@ -24,9 +24,6 @@ from stdcf_lib.itsl.log import logged
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import SmallVideoNet
 from stdcf_lib.runs import Run
-
-sys.path.append(str(Path(__file__).parent))
-import itsl_job
 
 FULL = Stage("full", 16, 28)
 
@@ -298,12 +295,8 @@ def test_a_run_explains_itself_and_is_not_repeated(tmp_path):
         itsl_job.fit(itsl_job.network(), tmp_path, swap="keep")
 
 
-PROCESSES = multiprocessing.get_context("forkserver")  # one imports everything, and the jobs are forks of it
-PROCESSES.set_forkserver_preload(["itsl_job"])
-
-
 def start_job(folder, *attempts, network="plain", test_clips=6):
-    process = PROCESSES.Process(target=itsl_job.job, args=(folder, network, test_clips, *attempts))
+    process = warm.PROCESSES.Process(target=itsl_job.job, args=(folder, network, test_clips, *attempts))
     process.start()
     return process
 
