@@ -144,6 +144,15 @@ def itsl_claims() -> list[Claim]:
         found = difference(turning.final("itsl-resample"), turning.final(name))
         sure = f"{len(turning.SEEDS['itsl-resample'])} and {len(turning.SEEDS[name])} seeds, one small task; 95% interval"
         rows.append(Claim("06", claim, paper, f"{verdict(found)}: {found}", sure))
+    sure = f"{len(turning.SEEDS['t-only-longer'])} seeds each, one small task; 95% interval"
+    for first, second, claim in (
+        ("itsl-resample", "direct-updates", "ITSL, atoms resampled, against full-size training at as many updates"),
+        ("itsl-resample", "t-only", "both kinds of stages against stage-t alone"),
+        ("t-only", "direct-updates", "stage-t alone against full-size training at as many updates"),
+    ):
+        found = difference(*(turning.final(f"{name}-longer") for name in (first, second)))
+        words = f"with {turning.TIMES} times the compute: {claim}"
+        rows.append(Claim("06", words, "not compared", f"{verdict(found)}: {found}", sure))
     return rows
 
 

@@ -89,6 +89,7 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "06_swapped": itsl.swapped,
     "06_curves": itsl.curves,
     "06_outcome": itsl.outcome,
+    "06_longer": itsl.longer,
     "06_carried_over": itsl.carried_over,
     "06_real_plans": interactions.real_plans,
     "06_published": itsl.published,

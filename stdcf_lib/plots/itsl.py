@@ -13,11 +13,14 @@ from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.turning import ROTATIONS, TurningDigits
 from stdcf_lib.experiments.steps import records
 from stdcf_lib.experiments.turning import (
+    BUDGET,
     CARE_RATES,
     CHOSEN,
+    LEADING,
     PLANS,
     RANKED,
     SEEDS,
+    TIMES,
     TUNED,
     care_scores,
     final,
@@ -406,6 +409,28 @@ def outcome(names: Sequence[str] = RANKED) -> Drawing:
     panels[0].invert_yaxis()
     best = max(names, key=lambda name: np.mean(final(name)))
     figure.suptitle(f"Highest in the mean: {PLANS[best].title} (a marker a seed, a bar for the mean)")
+    return Drawing(figure, arrays)
+
+
+@styled
+def longer(names: Sequence[str] = LEADING) -> Drawing:
+    """Draw the accuracy that plans end with, at their budget and at `TIMES` as much; a marker a seed, a line for the mean."""
+    figure, axes = new_figure(width=7.2, height=3.8)
+    arrays, budgets = {}, (BUDGET, TIMES * BUDGET)
+    for k, name in enumerate(names):
+        found = [np.array(final(one)) for one in (name, f"{name}-longer")]
+        x = [budget * 1.03 ** (k - (len(names) - 1) / 2) for budget in budgets]  # side by side, on a logarithmic axis
+        style = {"color": PLAN_COLORS[name], "marker": PLAN_MARKERS[name]}
+        for at, values in zip(x, found, strict=True):
+            axes.plot(np.full(len(values), at), values, linestyle="none", alpha=0.6, **style)
+        axes.plot(x, [values.mean() for values in found], label=PLANS[name].title, **style, markersize=0)
+        arrays |= {name: found[0], f"{name}, longer": found[1]}
+    axes.set(xscale="log", xticks=budgets, xticklabels=[f"{budget:g}" for budget in budgets], xlim=(0.8 * BUDGET, 15))
+    axes.minorticks_off()
+    axes.set(xlabel="compute (full-size epochs)", ylabel="joint accuracy at full size")
+    best = max(names, key=lambda name: arrays[f"{name}, longer"].mean())
+    axes.set_title(f"With {TIMES} times the compute, highest in the mean: {PLANS[best].title}")
+    axes.legend(title="a marker a seed")
     return Drawing(figure, arrays)
 
 
