@@ -6,7 +6,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from benchmarks.record import keep
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.models import KTHNet, ReconstructionAutoencoder, SmallVideoNet, stdcf_r50
 from stdcf_lib.runs import machine
+from stdcf_lib.train import peak_bytes
 
 LAST = torch.channels_last_3d
 
@@ -107,17 +107,11 @@ def peak_of(what: str, name: str) -> float:
     else:
         shape, makers = NETWORKS[what]
         module, x = makers[name]().to(memory_format=LAST), torch.rand(shape).to(memory_format=LAST)
-    before = _most_mb()
+    before = peak_bytes()
     step = trained(module, x)
     for _ in range(3):
         step()
-    return _most_mb() - before
-
-
-def _most_mb() -> float:
-    """MB that this process has held at most. (`getrusage` counts what held the process that started it, too.)"""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return (peak_bytes() - before) / 1e6
 
 
 def peak(what: str, name: str) -> float:

@@ -1,3 +1,4 @@
+import multiprocessing
 import threading
 import time
 from typing import Any, cast
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stdcf_lib.runs import Run
-from stdcf_lib.train import READ_EVERY, Optimization, _Loop, shuffled, train
+from stdcf_lib.train import READ_EVERY, Optimization, _Loop, peak_bytes, shuffled, train
 
 x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -373,3 +374,20 @@ def test_an_interrupted_step_does_not_shift_the_next_ones(tmp_path):
         train(wrapped, shuffled(40, 4, seed=1), loss, Optimization(optimizer), 1, **options)
         weights.append(model.weight.detach().clone())
     assert torch.equal(*weights)
+
+
+def _held_for_a_moment(sending):
+    before = peak_bytes()
+    held = b"x" * 80_000_000
+    del held
+    sending.send(peak_bytes() - before)
+
+
+def test_the_peak_is_what_a_process_has_held_and_not_what_its_parent_has():
+    held = b"x" * 300_000_000
+    del held
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_held_for_a_moment, args=(sending,))
+    child.start()
+    child.join()
+    assert receiving.recv() == pytest.approx(80e6, rel=0.1)

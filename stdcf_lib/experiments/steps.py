@@ -9,7 +9,6 @@ and whether a run that is killed ends as an unbroken one. On a GPU in bfloat16.
 import argparse
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.runs import Run, machine, runs_folder
+from stdcf_lib.train import peak_bytes
 
 GIB = 2**30
 
@@ -49,7 +49,7 @@ def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[st
         accelerator=Accelerator(mixed_precision="bf16" if on_gpu else "no"), log_every=None, progress=False,
     )  # fmt: skip
     found = training.rehearse(0, steps=steps)
-    peak = found["memory_gib"] if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB  # Linux counts kB
+    peak = found["memory_gib"] if on_gpu else peak_bytes() / GIB
     return {
         "kind": kind, "stage": stage.name, "batch": batch, "seconds": round(found["seconds"], 4),
         "clips_per_second": round(batch / found["seconds"], 4), "peak_gib": round(peak, 3),

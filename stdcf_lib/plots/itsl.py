@@ -170,7 +170,9 @@ def largest_clips(memories: Sequence[int] = (16, 24, 80), batch: int = 8, size: 
         four, eight = (r50_cost(k * stage.frames, stage.size, batch=batch).stored_bytes for k in (1, 2))
         longest = [int((m * 1e9 - state - (2 * four - eight)) / (eight - four) * 8) for m in memories]
         place = np.arange(len(memories)) + 0.27 * (shift - 1)
-        axes.bar_label(axes.bar(place, longest, width=0.25, color=STAGE_COLORS[name], label=name, zorder=3), padding=2)
+        hatch = "//" if name == "stage-s" else ""  # in grey, its colour is that of full size
+        bars = axes.bar(place, longest, width=0.25, color=STAGE_COLORS[name], hatch=hatch, label=name, zorder=3)
+        axes.bar_label(bars, padding=2)
         arrays[name] = np.array(longest)
     axes.set(xticks=range(len(memories)), xticklabels=[f"{m} GB" for m in memories], xlabel="memory of the GPU")
     times = min(arrays["stage-t"] / arrays["full"])
