@@ -92,6 +92,8 @@ AHEAD: dict[str, tuple[Numbers, Numbers]] = {
             ("stage-t alone ends ahead of ITSL", "t-only", "itsl-resample"),
             ("and of the same stages with nothing frozen", "t-only", "unfrozen-restored"),
             ("stage-t alone ends ahead of full-size training at the same compute", "t-only", "direct"),
+            ("with three times the compute stage-t alone ends behind ITSL", "itsl-resample-longer", "t-only-longer"),
+            ("and behind full-size training", "direct-updates-longer", "t-only-longer"),
         )
     },
 }
@@ -111,6 +113,10 @@ LEVEL: dict[str, tuple[Numbers, Numbers]] = {
     "06: stage-t alone shows none to full-size training with as many updates": (
         lambda: turning.final("t-only"),
         lambda: turning.final("direct-updates"),
+    ),
+    "06: with three times the compute ITSL shows no difference to full-size training of as many updates": (
+        lambda: turning.final("itsl-resample-longer"),
+        lambda: turning.final("direct-updates-longer"),
     ),
     "06: nor does it show that atoms must train at all": (
         lambda: turning.final("itsl-resample"),
@@ -248,6 +254,24 @@ def test_06_the_rate_decides_who_is_ahead():
     for name in turning.RANKED:  # a factor of three moves a plan further than the two are apart
         assert np.ptp(list(turning.care_scores(name).values())) > 0.05
     assert max(turning.care_scores("s-only").values()) < 0.5 < max(itsl.values())
+
+
+def test_06_for_longer_stage_t_alone_answers_all_of_its_small_clips_and_lacks_digits():
+    def at_t2(name, what):
+        rows = (row for seed in turning.SEEDS[name] for row in turning.kept(name, seed).metrics)
+        return [row[what] for row in rows if row["stage"] == "t-2" and "steps" in row]
+
+    assert min(at_t2("t-only-longer", "train_top1")) > 0.99 > max(at_t2("itsl-resample-longer", "train_top1"))
+    ahead(at_t2("itsl-resample-longer", "joint"), [score - 0.04 for score in at_t2("t-only-longer", "joint")])
+    digit, motion = (
+        np.mean(turning.final("itsl-resample-longer", part)) - np.mean(turning.final("t-only-longer", part))
+        for part in ("digit", "motion")
+    )
+    assert digit > 3 * motion
+    was, gained = (
+        difference(turning.final(f"itsl-resample{times}"), turning.final(f"t-only{times}")).mean for times in ("", "-longer")
+    )
+    assert -was > gained > -0.6 * was
 
 
 def test_06_equal_compute_is_equal_time():

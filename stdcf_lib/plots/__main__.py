@@ -1,6 +1,7 @@
 """Draw every figure of the story, with the arrays it shows: `python -m stdcf_lib.plots` fills `figures/`."""
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -102,10 +103,15 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
 }
 
 
-def main(folder: Path = Path("figures")) -> None:
-    """Write every figure of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn. Of a film the SVG is the first frame."""
-    for name, draw in FIGURES.items():
-        draw().save(folder / name)
+def main(words: Sequence[str] | None = None, folder: Path = Path("figures")) -> None:
+    """Write figures of `FIGURES` into `folder`, as SVG, PNG and the arrays drawn. Of a film the SVG is the first frame."""
+    parser = argparse.ArgumentParser(description="Draw the figures of figures/ again.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"such as {next(iter(FIGURES))}; all without any")
+    names = parser.parse_args(words).names
+    if unknown := sorted({*names} - {*FIGURES}):
+        parser.error(f"unknown {', '.join(unknown)}; known are {', '.join(FIGURES)}")
+    for name in names or FIGURES:
+        FIGURES[name]().save(folder / name)
         print(folder / name)
 
 

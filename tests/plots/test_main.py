@@ -27,8 +27,10 @@ def test_kept_files_are_those_of_the_table():
     assert {path.name for path in KEPT.iterdir()} == expected
 
 
-def test_main_writes_each_figure_under_its_name(tmp_path, monkeypatch):
+def test_main_writes_a_figure_under_its_name(tmp_path, capsys):
     name = next(iter(FIGURES))
-    monkeypatch.setattr("stdcf_lib.plots.__main__.FIGURES", {name: FIGURES[name]})
-    main(tmp_path)
+    main([name], tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main([name, "99_chess"], tmp_path)
+    assert "unknown 99_chess; known are 00_start, " in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.npz", f"{name}.png", f"{name}.svg"]
