@@ -58,7 +58,7 @@ def panels(paths: list[Path] = NOTEBOOKS) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as lab, browsing(chromium) as browser:
         for path in paths:
             with browser.new_page(viewport={"width": 1400, "height": 1000}) as page:
-                run_all(page, lab, path)
+                run_all(page, lab, path, text=True)  # as a reader has it
                 for number, panel in enumerate(page.locator(PANEL).all(), 1):
                     found[f"{path.stem}, panel {number}"] = waits(page, panel)
                     print(path.stem, number, found[f"{path.stem}, panel {number}"], flush=True)

@@ -97,16 +97,18 @@ OPEN = """async path => {
 PANEL_CALL = re.compile(r"explore\.(?!Watch)")
 
 
-def run_all(page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL) -> None:
+def run_all(
+    page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL, text: bool = False
+) -> None:
     """Open a copy of the notebook without its outputs, run its first cell and those that are chosen, by default what shows a
-    panel, and see each end without an error."""
+    panel, and see each end without an error. Without its text the page is lighter, and each change of it sooner laid out."""
     served, address = lab
     notebook = nbformat.read(path, as_version=4)
     imports, *others = [cell for cell in notebook.cells if cell.cell_type == "code"]
     cells = [imports, *(cell for cell in others if chosen.search(cell.source))]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
-    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown" or cell in cells]
+    notebook.cells = [cell for cell in notebook.cells if cell in cells or (text and cell.cell_type == "markdown")]
     nbformat.write(notebook, served / path.name)
     # With its kernel running before it opens, Lab never asks which kernel to take, however slow the machine. One kernel serves
     # all notebooks, as most of the wait would be for imports.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 
 from stdcf_lib.conv import STDCFConv3d
 from stdcf_lib.data.folder import video_folder
@@ -214,16 +215,14 @@ def test_real_clips_are_learned_from_and_told_apart(user_data, tmp_path):
         (tmp_path / "videos" / name).mkdir(parents=True)
         for path in sorted(real.glob(f"*_*_{label}.avi"))[: 2 if label == 1 else 1]:
             (tmp_path / "videos" / name / path.name).symlink_to(path)
-    typed = [sys.executable, "-m", "stdcf_lib.itsl"]
     words = "folder --small --frames 4 --stride 8 --size 32 --batch-size 2 --workers 0 --iterations 1 --views 1 1".split()
     folders = ["--data", tmp_path / "videos", "--folder", tmp_path / "run", "--epochs", "1", "--final-epochs", "1"]
-    answer = subprocess.run([*typed, *words, *folders], capture_output=True, text=True)
+    answer = warm.answered(command.main, [*words, *map(str, folders)])
     assert answer.returncode == 0, answer.stderr
     assert "2 classes, 2 clips to train on, 1 held out" in answer.stdout.splitlines()
     clips = sorted(map(str, Path(tmp_path, "videos").glob("*/*.avi")))
-    answer = subprocess.run(
-        [*typed, "predict", "--weights", tmp_path / "run", "--json", *clips], capture_output=True, text=True
-    )
+    typed = [sys.executable, "-m", "stdcf_lib.itsl", "predict", "--weights", tmp_path / "run", "--json"]
+    answer = subprocess.run([*typed, *clips], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     answers = json.loads(answer.stdout)
     assert [row["clip"] for row in answers] == clips
