@@ -97,9 +97,7 @@ OPEN = """async path => {
 PANEL_CALL = re.compile(r"explore\.(?!Watch)")
 
 
-def run_all(
-    page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL, text: bool = False
-) -> None:
+def run_all(page: Page, lab: tuple[Path, str], path: Path, chosen: re.Pattern[str] = PANEL_CALL, text: bool = False) -> None:
     """Open a copy of the notebook without its outputs, run its first cell and those that are chosen, by default what shows a
     panel, and see each end without an error. Without its text the page is lighter, and each change of it sooner laid out."""
     served, address = lab
