@@ -105,7 +105,7 @@ def answers(seed: int) -> dict[str, Tensor]:
     for name, dtype in DTYPES.items():
         found[f"trained {name}"] = training(dtype, seed)
         with tempfile.TemporaryDirectory() as folder:
-            found[f"trained {name}, resumed"] = training(dtype, seed, Path(folder), stop=6)
+            found[f"trained {name} resumed"] = training(dtype, seed, Path(folder), stop=6)
     found["trained float32, itsl"] = itsl(seed)
     return {f"{row}/{name}": tensor.contiguous() for row, tensors in found.items() for name, tensor in tensors.items()}
 

@@ -243,7 +243,9 @@ def activities(working: Path, seed: int) -> list[tuple[str, list[str], tuple[str
     for path in random.Random(seed).sample(notebooks, len(notebooks)):
         found.append((f"notebook {path.stem}", [python, "-c", RUN_NOTEBOOK, str(path), str(path.parent)], ()))
     book = [python, "-m", "sphinx", "-q", "-c", str(ROOT / "book"), "-d", "doctrees", str(ROOT), "html"]
-    found.append(("the book", book, ("working/doctrees/", "working/html/", "repository/book/_build/")))
+    found.append(
+        ("the book", book, ("working/doctrees/", "working/html/", "working/jupyter_execute/", "repository/book/_build/"))
+    )
     return found
 
 
