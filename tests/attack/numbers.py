@@ -34,20 +34,19 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE
 # Threads, and what is set of the environment.
 CIRCUMSTANCES: dict[str, tuple[int, dict[str, str]]] = {
     "again": (1, {}),
-    "2 threads": (2, {}),
-    "2 threads again": (2, {}),
     "avx2": (1, AVX2),
     "sse": (1, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}),
+    "2 threads": (2, {}),
 }
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 LOSS = "losses of the epochs"
 
 
-def layer(evaluation: str, dtype: torch.dtype, seed: int = 0) -> dict[str, Tensor]:
-    """The answer and all gradients of a layer as large as those that choose the atoms by themselves."""
+def layer(evaluation: str, dtype: torch.dtype, seed: int = 0, channels: int = 64) -> dict[str, Tensor]:
+    """The answer and all gradients of a layer; with 64 channels, one that is evaluated by atoms where nothing is said."""
     torch.manual_seed(seed)
-    one = STDCFConv3d(64, 64, 3, padding=1, evaluation=evaluation).to(dtype)
-    x = torch.randn(2, 64, 8, 16, 16).to(dtype).requires_grad_()
+    one = STDCFConv3d(channels, channels, 3, padding=1, evaluation=evaluation).to(dtype)
+    x = torch.randn(2, channels, 8, 16, 16).to(dtype).requires_grad_()
     y = one(x)
     y.backward(torch.randn(y.shape).to(dtype))
     gradients = {name: parameter.grad for name, parameter in one.named_parameters()} | {"x": x.grad}
