@@ -155,7 +155,7 @@ def state() -> dict[str, Any]:
         "precision": (torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled),
         "random numbers": (torch.get_rng_state().tolist(), random.getstate(), [*map(str, legacy), legacy[1].tolist()]),
         "errors of numpy": numpy.geterr(),
-        "printing": (numpy.get_printoptions(), vars(torch._tensor_str.PRINT_OPTS).copy()),
+        "printing": (numpy.get_printoptions(), str(torch.tensor([1 / 3, 1e-9]))),
         "warnings": list(warnings.filters),
         "matplotlib": (dict(matplotlib.rcParams), matplotlib.get_backend(auto_select=False)),
         "environment": dict(os.environ),
@@ -234,7 +234,9 @@ def activities(working: Path, seed: int) -> list[tuple[str, list[str], tuple[str
     """What to do, what to type for it, and the beginnings of the names that it is told to write; notebooks in drawn order."""
     (working / "mine.py").write_text(MINE)
     python, *snippets = sys.executable, *re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    found = [("a snippet of the README", [python, "-c", snippet], ()) for snippet in snippets]
+    found: list[tuple[str, list[str], tuple[str, ...]]] = [
+        ("a snippet of the README", [python, "-c", snippet], ()) for snippet in snippets
+    ]
     convert = "-m stdcf_lib.convert mine.py:net --input 1 1 8 28 28 --keep 0.5 --output mine.safetensors"
     train = "-m stdcf_lib.itsl noise --small --frames 4 --size 16 --batch-size 8 --workers 1 --iterations 1 --folder RUN"
     found.append(("stdcf_lib.convert", [python, *convert.split()], ("working/mine.safetensors",)))
