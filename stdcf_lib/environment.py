@@ -29,7 +29,13 @@ class Need(NamedTuple):
         return self.found is not None and self.wanted.contains(self.found, prereleases=True)
 
     def __str__(self) -> str:
-        state = "" if self.met else "   MISSING" if self.found is None else "   TOO OLD"
+        if self.met:
+            state = ""
+        elif self.found is None:
+            state = "   MISSING"
+        else:
+            shunned = [one for one in self.wanted if one.operator == "!=" and not one.contains(self.found, prereleases=True)]
+            state = "   NOT THIS ONE" if shunned else "   TOO OLD"
         return f"{self.name:15}{self.found or '-':16}needs {self.wanted}{state}"
 
 

@@ -541,13 +541,19 @@ def _buffer(name: str, like: Tensor, *shape: int) -> Tensor:
 _IN_PLACE = hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
+def _adds_in_place(dtype: torch.dtype) -> bool:
+    """Whether oneDNN can add a convolution to what is there: in bfloat16, many processors have not the instructions for it."""
+    able = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return _IN_PLACE and torch.backends.mkldnn.enabled and able
+
+
 def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
     """y (…, O) += the convolution of x (…, C) with `kernel` (O, C/groups, …), over two or three axes; returns y."""
     axes = x.dim() - 2
     stride, padding, dilation = ([v] * axes if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
     into, x = y.movedim(-1, 1), x.movedim(-1, 1)
-    if _IN_PLACE and torch.backends.mkldnn.enabled and y.dtype != torch.float64:
-        # oneDNN adds to what is there; torch's public convolutions give fresh memory each time, which costs more than they do.
+    if _adds_in_place(y.dtype):
+        # Torch's public convolutions give fresh memory each time, which costs more than they do.
         torch.ops.mkldnn._convolution_pointwise_.binary(
             into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
         )

@@ -205,6 +205,19 @@ def test_channels_are_last_in_memory_where_torch_would_have_them():
     assert layer()(x).is_contiguous() and layer()(x.to(memory_format=LAST)).is_contiguous(memory_format=LAST)
 
 
+def test_bfloat16_needs_no_instructions_of_its_own(monkeypatch):
+    """As on a processor for which oneDNN refuses to add in bfloat16, be it only one with AVX2."""
+    one, x = layer(dtype=torch.bfloat16), torch.randn(2, 4, 6, 5, 7).bfloat16()
+    expected = one(x)
+
+    def refuses(*_: Any) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw, avx512vl and avx512dq")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn._convolution_pointwise_, "binary", refuses)
+    torch.testing.assert_close(one(x), expected, rtol=0.05, atol=0.05)
+
+
 def test_threads_do_not_share_buffers():
     one = layer()
     clips = [torch.randn(2, 4, 6, 24, 24, generator=torch.Generator().manual_seed(i)) for i in range(4)]

@@ -102,7 +102,8 @@ def _aside(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     words = argparse.ArgumentParser(
         "stdcf_lib.data.shrink",
         description="Write a tree of videos anew, small and cheap to decode: H.264 in .mp4, without sound, in the same folders "
@@ -113,6 +114,11 @@ def main() -> None:
     words.add_argument("target", metavar="TO", type=Path, help="folder for the small ones, outside FROM")
     words.add_argument("--short-side", type=int, default=256, metavar="PIXELS", help="even; no video is enlarged; default 256")
     words.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="videos at a time; default one a core")
+    return words
+
+
+def main() -> None:
+    words = parser()
     arguments = words.parse_args()
     try:  # everything that can be refused is refused here, before anything is written
         jobs, short_side = whole("--jobs", arguments.jobs), _possible("--short-side", arguments.short_side)

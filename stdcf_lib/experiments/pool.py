@@ -13,8 +13,8 @@ import torch
 def work_off(work: Callable[[str], str], names: Iterable[str], jobs: int) -> list[str]:
     """Call `work` with each name, `jobs` at a time, each on one thread in a fresh process, and print what it answers.
 
-    Two trials side by side end sooner than one on two threads, and one thread gives the same result on any machine. A trial
-    that fails says why and the others go on. Ctrl-C, or any other end of this process, ends all of them at once.
+    Two trials side by side end sooner than one on two threads, and one thread gives the same result on any number of cores.
+    A trial that fails says why and the others go on. Ctrl-C, or any other end of this process, ends all of them at once.
 
     Args:
         work: name → a line about what was done; it must resume where it was stopped.
