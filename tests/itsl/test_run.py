@@ -341,6 +341,26 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, processes):
     assert not list((tmp_path / "killed").rglob(".*")) and not list((tmp_path / "killed").rglob("checkpoint.pt"))
 
 
+def test_the_same_call_goes_on_with_the_network_where_it_was_broken_off(tmp_path):
+    """As a notebook's cell does that is interrupted and run again: in a stage whose atoms have another size than as built."""
+    unbroken, net, loaded = itsl_job.network(), itsl_job.network(), 0
+    itsl_job.fit(unbroken, tmp_path / "unbroken")
+
+    def interrupted():
+        nonlocal loaded
+        loaded += 1
+        if loaded == 90:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        itsl_job.fit(net, tmp_path / "run", tick=interrupted)
+    given = itsl_job.network().state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    itsl_job.fit(net, tmp_path / "run")
+    same_weights(Run(tmp_path / "unbroken"), Run(tmp_path / "run"))
+
+
 def test_however_many_share_a_step_it_is_the_same_step(tmp_path):
     """Weights and scores agree up to the order of sums; also where a run goes on with other processes and another accumulation
     than it began with. With BN, whose statistics are those of all processes, however many processes; not parts of a batch."""
