@@ -48,8 +48,9 @@ def started(tmp_path):
 
     def start(*names):
         command = [sys.executable, script, *names]
-        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        pool = subprocess.Popen(command, cwd=tmp_path, **out, text=True, start_new_session=True)
+        pool = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
         pools.append(pool)
         return pool
 
