@@ -29,7 +29,14 @@ def work_off(work: Callable[[str], str], names: Iterable[str], jobs: int) -> lis
     # imports that itself.
     context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     if hasattr(context, "set_forkserver_preload"):
+        from multiprocessing import forkserver  # which there is not everywhere
+
         context.set_forkserver_preload([work.__module__])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C would end that process while it imports
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     waiting, failed = list(names), []
     running = {}
     alive, end = context.Pipe(duplex=False)  # trials wait for its end: it comes with that of this call, or of this process

@@ -247,6 +247,9 @@ class Training:
         stage, (training, _), part = self.stages[number], self.sets[number], self._part(number)
         self.swaps.to(stage)
         if part.finished:
+            if self.accelerator.is_main_process:
+                with part.held():  # what is left there of a process that was killed as it ended goes
+                    pass
             self.model.load_state_dict(part.weights)
             self._skipped(self._work(number))
         else:

@@ -20,7 +20,9 @@ from stdcf_lib.files import HALF_WRITTEN
 from stdcf_lib.runs import Run
 
 ROOT = Path(__file__).parents[2]
-GRACE = 10.0  # seconds in which processes that nobody killed must end; loader workers look for their parent every five
+# Seconds in which processes that nobody killed must end: loader workers look for their parent every five, a pool that lost a
+# trial ends with the others, and a server of forks that is importing looks up when it has imported.
+GRACE = 60.0
 CLOCK = {"seconds", "data_seconds", "evaluation_seconds", "clips_per_second", "memory_gib"}
 
 
@@ -59,6 +61,8 @@ class Child:
 
     def kill(self, pid: int | None = None) -> list[str]:
         """SIGKILL to all of its group, or to one process of it; those that are left after a while, by their command lines."""
+        if self.ended(0):
+            return []
         others = self.others()
         os.kill(pid, signal.SIGKILL) if pid else os.killpg(self.pid, signal.SIGKILL)
         return self.left(others)
@@ -181,6 +185,8 @@ def found(folder: Path) -> dict[str, Any]:
 def _timeless(path: Path) -> Any:
     if path.suffix == ".jsonl":
         return [{name: value for name, value in row.items() if name not in CLOCK} for row in _read(path)]
+    if path.name == "config.json":
+        return {name: value for name, value in _read(path).items() if name != "machine"}
     if path.suffix == ".mp4":
         return _read(path).shape
     return path.read_bytes()

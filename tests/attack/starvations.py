@@ -268,18 +268,21 @@ def ctrl_c_in_a_notebook(folder: Path, chance: random.Random, mounts: bool) -> l
             run(client, IMPORTS)
             run(client, before)
             for moment in (chance.uniform(0, 0.5), chance.uniform(0.2, 1), chance.uniform(1, 3 if name == "pool" else 1.5)):
-                client.execute(cell)
+                client.execute(cell, stop_on_error=False)  # or the next cell may be passed over, as it was asked for too soon
                 time.sleep(moment)
                 manager.interrupt_kernel()
                 reply = client.get_shell_msg(timeout=60)["content"]
                 while reply.get("status") is None:
                     reply = client.get_shell_msg(timeout=60)["content"]
-                if reply["status"] == "error" and reply["ename"] != "KeyboardInterrupt":
+                if reply["status"] == "ok":  # it was over before, or the interruption came where Python passes over it
+                    break
+                # A loader worker hears of Ctrl-C too, and torch may tell of its end first.
+                if reply["ename"] != "KeyboardInterrupt" and "DataLoader worker" not in reply["evalue"]:
                     faults.append(f"{name}: {reply['ename']}: {reply['evalue']}")
                 faults += [f"{name}: {fault}" for fault in _children(manager)]
                 if run(client, "assert 6 * 7 == 42") != "ok":
                     faults.append(f"{name}: the kernel does not compute any more")
-            if (ended := run(client, cell)) != "ok":
+            if reply["status"] != "ok" and (ended := run(client, cell)) != "ok":
                 faults.append(f"{name}: run again, the cell ends with {ended}")
             else:
                 faults += [f"{name}: {fault}" for fault in differing(expected, found(place))]

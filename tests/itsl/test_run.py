@@ -358,6 +358,10 @@ def test_the_same_call_goes_on_with_the_network_where_it_was_broken_off(tmp_path
     assert all(torch.equal(tensor, given[name]) for name, tensor in net.state_dict().items())
     assert all(parameter.requires_grad for parameter in net.parameters())
     itsl_job.fit(net, tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    (tmp_path / "run" / "1_t-1" / ".lock").touch()  # of a process that was killed as it ended a stage
+    itsl_job.fit(itsl_job.network(), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob(".*"))
     same_weights(Run(tmp_path / "unbroken"), Run(tmp_path / "run"))
 
 
