@@ -16,6 +16,7 @@ from docutils import nodes
 from stdcf_lib.explorables import bring_to_life
 
 ROOT = Path(__file__).parents[1]
+BEGUN = ".begun"  # is in the folder of the site while it is built
 # Stands at the end of the README, which is the first page.
 NAVIGATION = """
 ```{toctree}
@@ -114,7 +115,26 @@ def _open_at_the_start(app, exception):
         shutil.copyfile(app.outdir / f"{root_doc}.html", app.outdir / "index.html")
 
 
+def _begin(app):
+    """Begin anew after a build that was broken off: it may have left pages and copies that are half there, and Sphinx would
+    take the ones for whole, and refuse to write over the others."""
+    begun = Path(app.outdir, BEGUN)
+    if begun.exists():
+        shutil.rmtree(app.doctreedir)
+        shutil.rmtree(app.outdir)
+        Path(app.outdir).mkdir()
+        Path(app.doctreedir).mkdir(parents=True)
+    begun.touch()
+
+
+def _end(app, exception):
+    if exception is None:
+        Path(app.outdir, BEGUN).unlink()
+
+
 def setup(app):
+    _begin(app)
     app.connect("source-read", _prepare)
     app.connect("doctree-read", _describe_pictures)
     app.connect("build-finished", _open_at_the_start)
+    app.connect("build-finished", _end)

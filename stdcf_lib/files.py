@@ -1,8 +1,11 @@
 """How a file is written, whole or not at all, and how weights are read."""
 
 import errno
+import glob
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -10,36 +13,67 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where what another process writes cannot be removed anyway
+    fcntl = None
+
 # Whatever ends like this was being written by a process that died; nobody else names a file so.
 HALF_WRITTEN = ".stdcf-half-written"
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file aside and then rename it, so that it is never half there; its folder is made.
+    """Write a file aside and then rename it, so that it is never half there; its folder is made. What a process that died was
+    writing of the same file goes.
 
     Raises:
         OSError: it cannot be written; what was there before is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with in_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent, path.name)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=HALF_WRITTEN, dir=path.parent)
         try:
             with open(handle, "wb") as file:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX)  # says that somebody is writing it, until that process ends
                 file.write(content)
             os.chmod(aside, 0o644)
             os.replace(aside, path)
         except BaseException:
-            os.unlink(aside)
+            with suppress(FileNotFoundError):  # the folder may be gone
+                os.unlink(aside)
             raise
+
+
+def tidy(folder: Path, name: str | None = None) -> None:
+    """Remove from a folder what processes that died were writing, of the file of that name or of all."""
+    for aside in folder.glob(f".*{HALF_WRITTEN}" if name is None else f".{glob.escape(name)}.*{HALF_WRITTEN}"):
+        with suppress(OSError):  # a folder, or still being written
+            with open(aside, "r+b") as file:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.unlink()
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """Where the system refuses to write a file within a `with` block, say what would do.
+
+    Raises:
+        OSError: the system's, in words.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason = f"{path.name} ({os.strerror(error.errno or 0)}); what was kept before is whole"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            words = f"no room to write {reason}: free some room, start the same again, and it goes on from there"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            words = f"no right to write {reason}: get that right, or name another folder"
+        else:
             raise
-        raise OSError(
-            error.errno,
-            f"no room to write {path.name} ({os.strerror(error.errno)}); what was kept before is whole: free some room, start "
-            "the same again, and it goes on from there",
-            str(path.parent),
-        ) from error
+        raise OSError(error.errno, words, str(path.parent)) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

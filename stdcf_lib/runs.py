@@ -9,6 +9,7 @@
         checkpoint.pt        the way back in, while it is not
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -27,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from stdcf_lib.files import HALF_WRITTEN, write
+from stdcf_lib.files import in_words, tidy, write
 
 try:
     import fcntl
@@ -70,6 +71,14 @@ class Run:
 
     def __init__(self, folder: Path | str, dtype: torch.dtype | None = None):
         self.folder, self.dtype = Path(folder), dtype
+        self._lock: IO[str] | None = None  # while this process holds the folder
+        self._whole: Run | None = None
+
+    def part(self, name: str) -> "Run":
+        """A run in a folder of this one's, such as a stage of it; it writes only while this one's folder is there."""
+        part = Run(self.folder / name)
+        part._whole = self
+        return part
 
     @property
     def finished(self) -> bool:
@@ -92,21 +101,26 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of the folder within a `with` block. The system lets go where this process is killed.
+        """Keep other processes out of the folder within a `with` block. The system lets go where this process is killed; what
+        such processes have left goes now.
 
         Raises:
             FolderInUse: another process, on this machine or on one that shares the folder, is at it.
+            OSError: the folder cannot be written to.
         """
         path = self.folder / ".lock"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(path) as file:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            file.flush()
+        with _locked(path) as self._lock:
             try:
+                with in_words(path):
+                    self._lock.truncate(0)
+                    since = time.strftime("%Y-%m-%d %H:%M:%S")
+                    os.write(self._lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())
+                self._tidy()
                 yield
             finally:
-                path.unlink(missing_ok=True)  # while it is held, so that nobody else's goes
+                if _is(self._lock, path):  # while it is held, so that nobody else's goes
+                    path.unlink()
+                self._lock = None
 
     def check(self, config: dict[str, Any]) -> None:
         """See that the folder is free for a run of this configuration, or began with it; nothing is written.
@@ -163,15 +177,23 @@ class Run:
             for name, tensor in model.state_dict().items()
         }
         self.keep("weights.safetensors", save(weights))
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
         self._tidy()
 
     def keep(self, name: str, content: bytes | memoryview) -> None:
         """Keep what was found out about a run beside it, under a file name such as `"tempo.json"`.
 
         Raises:
-            OSError: it cannot be written; what was there before is whole.
+            OSError: it cannot be written, and what was there before is whole; or the folder that this process holds was
+                removed, and may be another's by now.
         """
+        for run in (self, self._whole):
+            if run and run._lock and not _is(run._lock, run.folder / ".lock"):
+                raise FileNotFoundError(
+                    errno.ENOENT,
+                    "the folder of a run, or .lock in it, was removed while it trained; start the same again, and it goes on "
+                    "from what is there, or begins anew",
+                    str(run.folder),
+                )
         write(self.folder / name, content)
 
     def forget_weights(self) -> None:
@@ -188,9 +210,9 @@ class Run:
                 self.folder.rmdir()
 
     def _tidy(self) -> None:
-        for aside in self.folder.glob(f".*{HALF_WRITTEN}"):
-            if aside.is_file():
-                aside.unlink()
+        tidy(self.folder)
+        if self.finished:
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def _read(self, name: str, parse: Callable[[bytes], Any]) -> Any:
         path = self.folder / name
@@ -214,7 +236,9 @@ class Run:
 def _locked(path: Path) -> Iterator[IO[str]]:
     """The file, opened, and locked until the block ends or the process dies."""
     while True:
-        file = open(path, "a+", encoding="utf-8")
+        with in_words(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+", encoding="utf-8")
         try:
             if fcntl:  # of this process alone: loader workers, which are forks, do not hold on to it
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,11 +250,19 @@ def _locked(path: Path) -> Iterator[IO[str]]:
                 f"{path.parent} is in use by {holder}; wait until it ends, stop it, or choose another folder"
             ) from None
         # Between opening and locking, the holder before may have removed the file, and then this lock is worth nothing.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        if _is(file, path):
             break
         file.close()
     with file:
         yield file
+
+
+def _is(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def digest(clips: Tensor) -> str:

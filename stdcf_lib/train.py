@@ -145,15 +145,15 @@ class _Loop:
         self.log: Callable[[dict[str, Any]], None] | None = None
         self.log_every = 1
         self.window: dict[str, float] = {}  # sums since the last line of the log
-        self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line
+        self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line, or a resume
         self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at
         kept = run.restore() if run else None
         if kept:
             state, self.metrics = kept
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            for name in ("done", "seen", "over", "seconds", "waited", "totals", "norm"):
-                setattr(self, name, state[name])
+            for name in ("done", "seen", "over", "seconds", "waited", "totals", "norm", "window", "batches"):
+                setattr(self, name, state.get(name, getattr(self, name)))  # of an older version there are no last two
 
     def __call__(
         self,
@@ -171,7 +171,9 @@ class _Loop:
         with tqdm(total=epochs, initial=len(self.metrics), unit="epoch", disable=progress is not True) as bar:
             for epoch in range(len(self.metrics), epochs):
                 start = time.perf_counter() - self.seconds
-                self.begin_line()
+                if not self.done:  # otherwise a line goes on where it was broken off
+                    self.window, self.batches = {}, 0
+                self.line = self.seen, time.perf_counter(), self.waited
                 self.model.train()
                 self.optimization.optimizer.zero_grad()
                 for batch in () if self.over else self.awaited(batches(epoch, self.done) if self.done else batches(epoch)):
@@ -205,9 +207,9 @@ class _Loop:
                         row["evaluation_seconds"] = round(time.perf_counter() - began, 3)
                 self.metrics.append(row)
                 self.done, self.over, self.seconds, self.waited, self.totals = 0, False, 0.0, 0.0, {}
-                self.save()
-                if self.log:
+                if self.log:  # before it is kept, as a run that is taken up does not come to this line again
                     self.log({"step": self.seen} | row)
+                self.save()
                 bar.set_postfix({name: f"{v:.4g}" for name, v in row.items() if name not in ("epoch", "seconds")})
                 bar.update()
         self.written()
@@ -274,11 +276,8 @@ class _Loop:
         means = {name: total / self.batches for name, total in self.window.items()}
         steps = self.seen - self.line[0]
         times = {"seconds": (time.perf_counter() - self.line[1]) / steps, "data_seconds": (self.waited - self.line[2]) / steps}
-        self.begin_line()
-        return {"step": self.seen, "epoch": epoch + 1, **means, **times, **self.state_of_things()}
-
-    def begin_line(self) -> None:
         self.window, self.batches, self.line = {}, 0, (self.seen, time.perf_counter(), self.waited)
+        return {"step": self.seen, "epoch": epoch + 1, **means, **times, **self.state_of_things()}
 
     def state_of_things(self) -> dict[str, Any]:
         """As it is after the last step."""
@@ -315,6 +314,7 @@ class _Loop:
         if self.run and self.writer:
             position = {"done": self.done, "seen": self.seen, "over": self.over}
             position |= {"seconds": self.seconds, "waited": self.waited, "totals": dict(self.totals)}
+            position |= {"window": dict(self.window), "batches": self.batches}
             position["norm"] = None if self.norm is None else float(self.norm)
             state = {name: part.state_dict() for name, part in self.parts.items()} | position
             self.writing = self.writer.submit(self.run.save, _copied(state), copy.deepcopy(self.metrics))

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 
 from stdcf_lib import runs
-from stdcf_lib.runs import HALF_WRITTEN, DamagedRun, FolderInUse, Run, machine, runs_folder
+from stdcf_lib.files import HALF_WRITTEN, write
+from stdcf_lib.runs import DamagedRun, FolderInUse, Run, machine, runs_folder
 
 
 def test_a_run_reads_back_what_was_kept(tmp_path):
@@ -137,9 +139,44 @@ def test_a_folder_is_held_by_one_process_until_it_ends_or_dies(tmp_path):
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
+    Run(tmp_path).finish(nn.Linear(1, 1), [])
+    for name in (f".checkpoint.pt.x9{HALF_WRITTEN}", "checkpoint.pt"):  # what one that is killed while it finishes leaves
+        (tmp_path / name).write_text("half")
     with Run(tmp_path).held():
-        assert os.listdir(tmp_path) == [".lock"]
-    assert os.listdir(tmp_path) == []
+        assert sorted(os.listdir(tmp_path)) == [".lock", "metrics.jsonl", "weights.safetensors"]
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_is_removed_under_way_is_not_written_to_and_may_be_anothers(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.held():
+        run.save({}, [])
+        shutil.rmtree(run.folder)
+        with Run(run.folder).held():  # of another process, as it were
+            for removed in (run, run.part("1_t-1")):
+                with pytest.raises(FileNotFoundError, match=r"was removed while it trained; start the same again.*/run'"):
+                    removed.save({}, [])
+            (run.folder / "theirs").touch()
+            assert sorted(os.listdir(run.folder)) == [".lock", "theirs"]
+
+
+def test_the_end_of_a_run_whose_folder_was_removed_takes_nobody_elses_lock(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.held():
+        shutil.rmtree(run.folder)
+        run.folder.mkdir()
+        (run.folder / ".lock").write_text("of another process")
+    assert (run.folder / ".lock").read_text() == "of another process"
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_writing_and_what_another_writes_stays(tmp_path):
+    aside = [tmp_path / f".net.safetensors.{name}{HALF_WRITTEN}" for name in ("dead", "alive")]
+    for path in (*aside, tmp_path / f".other.x{HALF_WRITTEN}"):
+        path.write_text("half")
+    with open(aside[1]) as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        write(tmp_path / "net.safetensors", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", aside[1].name, f".other.x{HALF_WRITTEN}"}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +226,24 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(tmp_path):
     restored = run.restore()
     assert restored and len(restored[0]["model"]) == 10
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, r"no room to write .lock .*; what was kept before is whole: free some room, .*/run'"),
+        (errno.EROFS, r"no right to write .lock .* is whole: get that right, or name another folder: .*/run'"),
+    ],
+)
+def test_a_folder_that_cannot_be_held_says_why(tmp_path, monkeypatch, number, message):
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runs.os, "write", fails)
+    with pytest.raises(OSError, match=message), Run(tmp_path / "run").held():
+        pass
+    monkeypatch.undo()
+    assert os.listdir(tmp_path / "run") == []
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):

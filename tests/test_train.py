@@ -158,6 +158,24 @@ def test_what_a_loss_gives_besides_is_recorded_and_logged():
     assert all(row["top1"] == 0.5 and row["evaluation_seconds"] >= 0 for row in rows)
 
 
+def test_no_line_of_a_log_is_lost_with_a_process_that_dies_at_it(tmp_path):
+    lines, unbroken = [], []
+    options = {"log_every": 4, "evaluate": lambda model, epoch: {}}
+    fit(2, log=unbroken.append, **options)
+
+    def dies(line):
+        lines.append(line)
+        if len(lines) in (2, 4):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fit(2, run=Run(tmp_path), log=dies, **options)
+    fit(2, run=Run(tmp_path), log=lines.append, **options)
+    assert [line["step"] for line in unbroken] == [4, 5, 8, 10]
+    assert [line["step"] for line in lines] == [4, 5, 5, 8, 8, 10]
+
+
 def test_a_log_changes_nothing():
     (a, plain), (b, logged) = fit(3), fit(3, log=lambda line: None, log_every=2)
     assert torch.equal(a.weight, b.weight) and losses(plain) == losses(logged)

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from stdcf_lib.checks import whole
 from stdcf_lib.data.lists import Folders
 from stdcf_lib.data.video import VideoError, timed_frames
+from stdcf_lib.files import in_words
 
 VIDEOS = ("avi", "m4v", "mkv", "mov", "mp4", "webm")
 LISTS = ("csv", "txt")
@@ -90,8 +91,9 @@ def _scaled(path: str | Path, width: int, height: int, short_side: int) -> tuple
 @contextmanager
 def _aside(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which has its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".", suffix=HALF_WRITTEN, dir=path.parent)
+    with in_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=".", suffix=HALF_WRITTEN, dir=path.parent)
     try:
         with open(handle, "wb") as file:
             yield file
@@ -124,7 +126,8 @@ def main() -> None:
         jobs, short_side = whole("--jobs", arguments.jobs), _possible("--short-side", arguments.short_side)
         videos, lists = _planned(arguments.source, arguments.target)
         _check_alike(videos, short_side)
-        arguments.target.mkdir(parents=True, exist_ok=True)
+        with in_words(arguments.target):
+            arguments.target.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         words.error(str(error))
     try:

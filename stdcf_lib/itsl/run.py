@@ -68,6 +68,8 @@ def run(
     agree up to the order of sums, except for the places that dropout draws. With another accumulation, BN has those of other
     parts of a batch.
 
+    Broken off, as by Ctrl-C, it leaves the network as it was given, so that the same call goes on.
+
     Every stage has a fresh optimiser. The network is validated after each epoch at the stage's own size, and at its end at
     full size (the largest of `stages`), on a copy whose atoms are swapped to that grid and whose BN statistics are estimated
     anew. A test set is for the end: many views of each clip cost a large part of what training does.
@@ -210,6 +212,7 @@ class Training:
         self.began = time.monotonic()
         with (
             self.whole.held() if main else nullcontext(),
+            self._put_back_if_broken_off(),
             self._as_it_runs(),
             tqdm(total=self.total, unit="MAC", unit_scale=True, disable=hidden, smoothing=0.05) as self.bar,
         ):
@@ -237,13 +240,16 @@ class Training:
         return rows
 
     def _part(self, number: int) -> Run:
-        return Run(self.whole.folder / f"{number + 1}_{self.stages[number].name}")
+        return self.whole.part(f"{number + 1}_{self.stages[number].name}")
 
     def _stage(self, number: int) -> list[dict[str, Any]]:
         """Train a stage, or take it up where it was stopped, or read it where it is over."""
         stage, (training, _), part = self.stages[number], self.sets[number], self._part(number)
         self.swaps.to(stage)
         if part.finished:
+            if self.accelerator.is_main_process:
+                with part.held():  # what is left there of a process that was killed as it ended goes
+                    pass
             self.model.load_state_dict(part.weights)
             self._skipped(self._work(number))
         else:
@@ -409,9 +415,11 @@ class Training:
 
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
-        train(wrapped, batches, loss, optimization, epochs, accelerator=self.accelerator, **options)
-        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage to wrap anew
-        self.accelerator.free_memory()
+        try:
+            train(wrapped, batches, loss, optimization, epochs, accelerator=self.accelerator, **options)
+        finally:
+            self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # for the next stage, or call, to wrap anew
+            self.accelerator.free_memory()
 
     def rehearse(self, number: int, clips: int | None = None, steps: int = 3) -> dict[str, float]:
         """Take a few real steps of a stage on a copy of the network, with its first clip over and over; nothing is kept.
@@ -464,6 +472,17 @@ class Training:
         several, on_gpu = self.accelerator.num_processes > 1, self.accelerator.device.type == "cuda"
         with torch.backends.cudnn.flags(benchmark=True), shared_bn(self.model, on_gpu) if several else nullcontext():
             yield
+
+    @contextmanager
+    def _put_back_if_broken_off(self) -> Iterator[None]:
+        """Leave the network as it was given where a run is broken off, so that a notebook's cell may be run again."""
+        given = copy.deepcopy(self.model.state_dict())
+        try:
+            yield
+        except BaseException:
+            self.swaps.to(replace(self.recipe.anchor(self.stages), frozen=None))
+            self.model.load_state_dict(given)
+            raise
 
     def loaded(self, number: int) -> Iterator[Any]:
         """This process's batches (clips, labels) of a stage, as it loads them, over and over."""

@@ -2,12 +2,14 @@
 
 import json
 import re
+import runpy
 import threading
 from collections.abc import Iterator
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -196,3 +198,20 @@ def test_search_finds(reader):
         expect(found.filter(has_text=re.compile(r"STDCFConv3d\.dilation"))).not_to_have_count(0)
         found.filter(has_text=re.compile("^05")).first.click()
         expect(page).to_have_title(re.compile("^05"))
+
+
+@pytest.mark.usefixtures("book")  # without which what makes it may be absent
+def test_a_build_that_was_broken_off_is_made_anew(tmp_path):
+    """Sphinx takes a page for whole that is half there and newer than its source."""
+    conf = runpy.run_path(str(Path(__file__).parents[2] / "book/conf.py"))
+    app = SimpleNamespace(outdir=tmp_path / "html", doctreedir=tmp_path / "doctrees")
+    for folder in (app.outdir, app.doctreedir):
+        folder.mkdir()
+    conf["_begin"](app)
+    (app.outdir / "page.html").write_text("<html")
+    conf["_begin"](app)
+    assert not (app.outdir / "page.html").exists()
+    (app.outdir / "page.html").write_text("<html></html>")
+    conf["_end"](app, None)
+    conf["_begin"](app)
+    assert (app.outdir / "page.html").exists()

@@ -21,7 +21,21 @@ sys.path.insert(0, {str(HERE)!r})
 from pool_work import work
 from stdcf_lib.experiments.pool import work_off
 if __name__ == "__main__":
-    print("failed:", work_off(work, sys.argv[1:], 2))
+    print("failed:", work_off(work, sys.argv[1:], 2), flush=True)
+"""
+INTERRUPTED = """
+    import psutil
+    from multiprocessing.process import BaseProcess
+    start, started = BaseProcess.start, []
+    def interrupted(process):
+        start(process)
+        started.append(psutil.Process(process.pid))
+        raise KeyboardInterrupt
+    BaseProcess.start = interrupted
+    try:
+        work_off(work, ["sleeps-here"], 1)
+    except KeyboardInterrupt:
+        print("left:", len(psutil.wait_procs(started, 20)[1]))
 """
 
 
@@ -29,12 +43,14 @@ if __name__ == "__main__":
 def started(tmp_path):
     """Starts a pool of two over trials of `pool_work.py`, in a group of processes of its own, as a terminal does."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT + INTERRUPTED)
     pools = []
 
     def start(*names):
         command = [sys.executable, script, *names]
-        pool = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        pool = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
         pools.append(pool)
         return pool
 
@@ -50,6 +66,8 @@ def test_all_are_done_on_one_thread_and_failures_are_named(started):
     answer = pool.communicate()[0]
     assert sorted(line for line in answer.splitlines() if "thread" in line) == ["a: 1 thread", "b: 1 thread"]
     assert "failed: ['fails', 'dies']" in answer or "failed: ['dies', 'fails']" in answer
+    assert "dies: killed by signal 9" in answer and "goes on from its last checkpoint" in answer
+    assert "left: 0" in answer  # of a trial whose start was interrupted, in a process that goes on, as a notebook's does
 
 
 @pytest.mark.parametrize(

@@ -57,18 +57,27 @@ def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.
     return run(net, stages, lambda _: data, folder, recipe, accelerator=accelerator, **options)
 
 
-def attempt(folder, test_clips, processes, accumulation, kill_after, which):
-    """Whether it went through."""
+def free_port():
+    """One of this machine for processes to meet at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = []
+        return free.getsockname()[1]
+
+
+def place(rank, processes, port):
+    """Make this process one of so many."""
+    if processes > 1:
+        addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
+        os.environ |= {name: str(value) for name, value in (addresses | {"WORLD_SIZE": processes}).items()}
+
+
+def attempt(folder, test_clips, processes, accumulation, kill_after, which):
+    """Whether it went through."""
+    port, ranks = free_port(), []
     for rank in range(processes):
         child = os.fork()
         if child == 0:
-            if processes > 1:
-                addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
-                os.environ |= {name: str(value) for name, value in (addresses | {"WORLD_SIZE": processes}).items()}
+            place(rank, processes, port)
             ticks = 0
 
             def tick(rank=rank):

@@ -328,12 +328,34 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, processes):
     ended(*(start_job(tmp_path / name, *attempts, network="with dropout") for name, attempts in plans.items()))
     unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
     same_weights(unbroken, killed)
-    a, b = ([{name: row[name] for name in row if name not in CLOCK} for row in one.metrics] for one in (unbroken, killed))
-    assert a == b
-    assert [(row["stage"], row["step"]) for row in logged(tmp_path / "killed")] == [
-        (row["stage"], row["step"]) for row in logged(tmp_path / "unbroken")
-    ]
+    for lines in (unbroken.metrics, killed.metrics), (logged(tmp_path / "unbroken"), logged(tmp_path / "killed")):
+        a, b = ([{name: row[name] for name in row if name not in CLOCK} for row in one] for one in lines)
+        assert a == b
     assert not list((tmp_path / "killed").rglob(".*")) and not list((tmp_path / "killed").rglob("checkpoint.pt"))
+
+
+def test_the_same_call_goes_on_with_the_network_where_it_was_broken_off(tmp_path):
+    """As a notebook's cell does that is interrupted and run again: in a stage whose atoms have another size than as built."""
+    unbroken, net, loaded = itsl_job.network(), itsl_job.network(), 0
+    itsl_job.fit(unbroken, tmp_path / "unbroken")
+
+    def interrupted():
+        nonlocal loaded
+        loaded += 1
+        if loaded == 90:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        itsl_job.fit(net, tmp_path / "run", tick=interrupted)
+    given = itsl_job.network().state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    itsl_job.fit(net, tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    (tmp_path / "run" / "1_t-1" / ".lock").touch()  # of a process that was killed as it ended a stage
+    itsl_job.fit(itsl_job.network(), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob(".*"))
+    same_weights(Run(tmp_path / "unbroken"), Run(tmp_path / "run"))
 
 
 def test_however_many_share_a_step_it_is_the_same_step(tmp_path):
