@@ -36,6 +36,12 @@ def test_a_clip_depends_on_seed_split_and_index_alone(split):
     assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn from it
 
 
+def test_a_stage_has_noise_of_its_own_size():
+    clip, label = Noise("test", 8, 16, 3, seed=2).reduced(4, 6)[5]
+    expected = Noise("test", 4, 6, 3, seed=2)[5]
+    assert torch.equal(clip, expected[0]) and label == expected[1]
+
+
 def test_no_two_clips_are_alike():
     clips = [clip for seed in (0, 1) for split in ("train", "test") for clip, _ in Noise(split, 2, 3, 4, seed)]
     assert len(clips) == len({clip.numpy().tobytes() for clip in clips}) == 80

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib.data import mnist
+from stdcf_lib.data import mnist, turning
 from stdcf_lib.data.turning import CLIPS, ROTATIONS, TurningDigits, parts, shrink
 from stdcf_lib.itsl import schedule, view
 
@@ -71,6 +71,14 @@ def test_ink_stays_in_the_frame_and_is_small():
     height = extent.amax(3).sum(2).amax(1)
     assert height.max() <= 17 and height.median() >= 8  # 11 pixels, more on the diagonal
     assert (data.clips.float().mean((1, 2, 3, 4)) > 2).all()  # none has left
+
+
+def test_digits_are_as_fast_as_asked(monkeypatch):
+    bounce, seen = turning.bounce, []
+    monkeypatch.setattr(turning, "bounce", lambda *arguments: seen.append(arguments[1]) or bounce(*arguments))
+    TurningDigits("test", clips=50, speed=(1.0, 1.5))
+    speeds = seen[0].norm(dim=-1)
+    assert 1 <= speeds.min() < 1.1 and 1.4 < speeds.max() <= 1.5
 
 
 def test_the_first_frame_is_the_digit_upright():

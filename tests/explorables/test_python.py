@@ -1,6 +1,8 @@
 """The explorables as Python objects: the state, the tie to a layer, what a notebook stores, and what is made of it."""
 
+import gc
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -12,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from stdcf_lib import STDCFConv3d, explorables
 from stdcf_lib.data.probes import moving_bar
+from stdcf_lib.explorables import base
 from stdcf_lib.explorables.base import MIME, WIDGET
 
 plain: Any = torch.nn.Conv3d(1, 1, 3)
@@ -34,6 +37,13 @@ def test_a_notebook_stores_the_same_bytes_each_time_and_no_script(make, name):
     numbers = json.dumps(once[MIME]["state"])
     assert json.loads(numbers) == once[MIME]["state"] and len(numbers) < 10_000
     assert "-0.0," not in numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_traits_are_in_the_state_and_in_the_page(make, name):
+    view = make[name]()
+    declared = {trait for trait in type(view).class_own_trait_names() if not trait.startswith("_")}
+    assert declared == view.state.keys() <= {*view.keys}
 
 
 @pytest.mark.parametrize(
@@ -70,8 +80,23 @@ def test_the_layer_and_the_view_follow_each_other(layer):
         view.alpha = [[1.0]]
 
 
+def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkeypatch):
+    after = {}
+    monkeypatch.setattr(base, "get_ipython", lambda: SimpleNamespace(events=SimpleNamespace(register=after.__setitem__)))
+    view = explorables.Filter(layer)
+    with torch.no_grad():
+        layer.psi[0, 0, 0] = -0.25
+    after["post_run_cell"]()
+    assert view.psi[0][0][0] == -0.25
+    view.close()
+    del view
+    gc.collect()
+    after["post_run_cell"]()
+
+
 def test_rank_of_a_layer_is_tied_to_it(layer):
     view = explorables.Rank(layer)
+    assert (view.middle, view.gauge) == (1, 0)
     view.alpha = np.zeros(layer.alpha.shape).tolist()
     assert not layer.alpha.any()
 
