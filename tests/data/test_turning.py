@@ -1,5 +1,7 @@
 """Turning digits: the labels are what the clips show, and no stage's view of a clip holds its label."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,13 @@ def test_shrunk_digits_keep_their_mean():
     smaller = shrink(images[:50], 11)
     assert smaller.dtype == torch.uint8 and smaller.shape == (50, 15, 15)
     np.testing.assert_allclose(smaller.float().mean(), images[:50].float().mean(), rtol=0.03)
+
+
+def test_the_size_that_is_said_to_be_needed_will_do():
+    with pytest.raises(ValueError, match="which needs") as refused:
+        TurningDigits("test", clips=10, size=5)
+    needed = int(re.findall(r"needs (\d+) pixels", str(refused.value))[0])
+    assert TurningDigits("test", clips=10, size=needed).clips.shape[3:] == (needed, needed)
 
 
 @pytest.mark.parametrize(

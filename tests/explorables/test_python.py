@@ -42,7 +42,7 @@ def test_a_notebook_stores_the_same_bytes_each_time_and_no_script(make, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_all_traits_are_in_the_state_and_in_the_page(make, name):
     view = make[name]()
-    declared = {trait for trait in type(view).class_own_trait_names() if not trait.startswith("_")}
+    declared = {trait for trait in getattr(explorables, name.title()).class_own_traits() if not trait.startswith("_")}
     assert declared == view.state.keys() <= {*view.keys}
 
 
@@ -94,6 +94,33 @@ def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkey
     after["post_run_cell"]()
 
 
+@pytest.mark.parametrize(
+    ("view", "trait", "least", "most"),
+    [
+        ("filter", "speed", 0, 3),
+        ("filter", "wavelength", 4, 16),
+        ("filter", "direction", 0, 355),
+        ("filter", "tempo", 1, 3),
+        ("filter", "dilation", 1, 3),
+        ("rank", "middle", 1, 5),
+        ("rank", "gauge", -1.5, 1.5),
+        ("voxel", "t", 0, 5),
+        ("voxel", "y", 0, 9),
+        ("voxel", "x", 0, 9),
+    ],
+)
+def test_what_a_trait_may_be_has_bounds_and_they_are_included(layer, view, trait, least, most):
+    make = {
+        "filter": lambda **value: explorables.Filter(layer, **value),
+        "rank": lambda **value: explorables.Rank(layer.alpha, **value),
+        "voxel": lambda **value: explorables.Voxel(layer, moving_bar(8, 12), **value),
+    }[view]
+    assert [getattr(make(**{trait: value}), trait) for value in (least, most)] == [least, most]
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"{trait}={value}: give"):
+            make(**{trait: value})
+
+
 def test_rank_of_a_layer_is_tied_to_it(layer):
     view = explorables.Rank(layer)
     assert (view.middle, view.gauge) == (1, 0)
@@ -118,7 +145,7 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
     [
         (lambda layer: explorables.Filter(plain), TypeError, "layer is Conv3d; give an STDCFConv3d"),
         (lambda layer: explorables.Filter(layer, output=2), ValueError, "output=2"),
-        (lambda layer: explorables.Filter(layer, speed=9), ValueError, "speed=9"),
+        (lambda layer: explorables.Filter(layer, input=1), ValueError, "input=1: give an integer from 0 to 0"),
         (lambda layer: explorables.Filter(layer, direction=7), ValueError, "direction=7"),
         (lambda layer: explorables.Filter(layer, probe="dot"), ValueError, "probe='dot': choose 'grating' or 'bar'"),
         (lambda layer: explorables.Filter(STDCFConv3d(1, 1, 11)), ValueError, "11 frames: there is room to show up to 7"),
