@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 # Module → the tests that are to find its faults, besides the examples in its docstrings.
 TARGETS = {
     "checks": ["test_checks.py"],
-    "files": ["test_runs.py", "convert/test_saved.py", "convert/test_command.py"],
+    "files": ["test_files.py", "test_runs.py", "convert/test_saved.py", "convert/test_command.py"],
     "capacity": ["test_capacity.py"],
     "atoms": ["test_atoms.py"],
     "decompose": ["test_decompose.py"],
@@ -203,7 +203,7 @@ def _changes(node: Any) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
         yield ast.Constant(node.value + 1)
     elif isinstance(node, ast.Constant) and isinstance(node.value, float):
-        yield ast.Constant(1.5 * node.value)
+        yield ast.Constant(1.5 * node.value or 1.0)
     elif isinstance(node, ast.If | ast.IfExp | ast.While) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
         other.test = ast.UnaryOp(ast.Not(), node.test)
         yield other
@@ -394,7 +394,7 @@ def attack(
                     say(f"missed: {files[module][0]}:{fault.line}: {fault}")
     for module, (found, tried) in score.items():
         say(f"{module}: {found} of {tried}")
-    return {**figures}
+    return dict(figures)
 
 
 def main() -> None:

@@ -409,6 +409,8 @@ def test_scenarios_are_what_they_say():
     # 4: the floor is darker than the wall.
     ground = draw_scene(0, 3, 4, (120, 160)).ground
     assert ground[110:].mean() < 0.9 * ground[40:80].mean()
+    with pytest.raises(ValueError, match="read-only"):  # a scene is drawn once, for all of its clips
+        ground += 1
 
 
 def test_sizes_show_the_same_picture():

@@ -89,7 +89,8 @@ def test_a_list_of_gestures_that_cannot_be_read_is_refused(tmp_path, text, messa
 
 def test_names_too_long_for_any_disk_are_missing(tmp_path):
     (tmp_path / "here.mp4").touch()
-    samples = [(tmp_path / name, 0) for name in ("here.mp4", 5000 * "x" + ".mp4", "nul\0.mp4")]
+    (tmp_path / "link.mp4").symlink_to("gone.mp4")
+    samples = [(tmp_path / name, 0) for name in ("here.mp4", 5000 * "x" + ".mp4", "nul\0.mp4", "link.mp4")]
     kept, missing = present(samples, "Kinetics")
     assert kept == samples[:1] and missing == [str(path) for path, _ in samples[1:]]
     (tmp_path / "list.csv").write_text(HEADER + f"yoga,{5000 * 'x'},1,2\n")

@@ -39,6 +39,7 @@ def test_a_clip_depends_on_seed_split_and_index_alone(split):
 def test_a_stage_has_noise_of_its_own_size():
     clip, label = Noise("test", 8, 16, 3, seed=2).reduced(4, 6)[5]
     expected = Noise("test", 4, 6, 3, seed=2)[5]
+    assert Noise("test", 2, 3, 4, 2**56)[7][0].shape == (3, 2, 3, 3)  # the last seed that there is
     assert torch.equal(clip, expected[0]) and label == expected[1]
 
 
@@ -56,6 +57,7 @@ def test_no_two_clips_are_alike():
         ({"size": 1.5}, r"size=1\.5: give an integer"),
         ({"num_classes": 0}, "num_classes=0: give an integer"),
         ({"seed": -1}, "seed=-1: give an integer from 0 to"),
+        ({"seed": 2**56 + 1}, "give an integer from 0 to"),
     ],
 )
 def test_arguments_out_of_range_are_refused(change, message):

@@ -128,6 +128,16 @@ def test_rank_of_a_layer_is_tied_to_it(layer):
     assert not layer.alpha.any()
 
 
+@pytest.mark.parametrize("text", ["x = '</SCRIPT>'", "x = '<!--'"])
+def test_a_module_that_would_end_its_script_element_is_refused(tmp_path, monkeypatch, text):
+    for name, content in {"common": "", "good": "x = 1", "bad": text}.items():
+        (tmp_path / f"{name}.js").write_text(content)
+    monkeypatch.setattr(base, "FOLDER", tmp_path)
+    assert base.module("good").endswith("x = 1")
+    with pytest.raises(ValueError, match=r"bad\.js would end the script element"):
+        base.module("bad")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
     data = bundle(make[name]())
