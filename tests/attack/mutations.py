@@ -5,8 +5,9 @@ bound, a sum for a difference, a number one too large, a condition reversed, a c
 and says where those are that no test found. What is only said is left alone: docstrings, messages of exceptions, annotations.
 
 A copy of the repository is what is changed, and each fault is tried by a fork of one process that has imported everything else.
-First run are the tests that come by the changed line, then all of the module's, as what is kept from one test to the next, such
-as a fixture, was come by only once. Faults that change nothing that anyone could see are listed in `equivalent.toml`, with why.
+First run are the tests that come by the changed line, then all of the module's unless they take long, as what is kept from one
+test to the next, such as a fixture, was come by only once. Faults that change nothing that anyone could see are listed, with
+why, in `equivalent.toml`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+LONG = 30.0  # seconds
 
 # Module → the tests that are to find its faults, besides the examples in its docstrings.
 TARGETS = {
@@ -277,20 +279,21 @@ class Copy:
 
     def finds(self, path: str, fault: Fault, files: Sequence[str]) -> bool:
         """Whether a test fails, or never ends, with this fault."""
-        whole = self.root / path
-        aside = whole.rename(whole.with_suffix(".aside"))
-        whole.write_text(fault.source(), encoding="utf-8")
+        module = self.root / path
+        aside = module.rename(module.with_suffix(".aside"))
+        module.write_text(fault.source(), encoding="utf-8")
         try:
             names = {name for line in fault.lines for name in self.tests.get((path, line), ())}
             near = sorted((name for name in names if name.startswith(tuple(files))), key=self.seconds.__getitem__)
-            for tests in (near, files):
+            whole = sum(self.seconds[name] for name in files)
+            for tests in (near, files) if whole < LONG or not near else (near,):
                 seconds = self.patience + 3 * sum(self.seconds[name] for name in tests)
                 # 4 and 5: no test is left, as the fault has changed the names of tests, or all are left out.
                 if tests and self.run(["-x", *tests], seconds) not in (0, 4, 5):
                     return True
             return False
         finally:
-            aside.replace(whole)  # as old as it was, so that its bytecode is good
+            aside.replace(module)  # as old as it was, so that its bytecode is good
 
     def run(self, options: Sequence[str], seconds: float, **environment: str) -> int | None:
         """pytest's exit code, in a process of its own, that is killed if it takes so many seconds of the processor; None if it

@@ -345,7 +345,7 @@ def test_the_same_bits_whatever_threads_chunks_and_number_of_frames(monkeypatch)
         (("handclapping", 20, 3, 1), (113.606, 20.683, -522)),
     ],
 )
-def test_clips_are_those_that_runs_were_trained_on(part, expected):
+def test_clips_are_those_that_runs_were_trained_on(part: Any, expected):
     """Mean, spread, and a sum in which every pixel has its own weight; other arithmetic may round a few the other way."""
     clip = render(*part, 4, start=None, size=SMALL).astype(float)
     found = clip.mean(), clip.std(), clip.ravel() @ np.cos(np.arange(clip.size))

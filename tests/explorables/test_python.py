@@ -94,6 +94,11 @@ def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkey
     after["post_run_cell"]()
 
 
+def test_the_largest_filter_that_there_is_room_for_is_shown():
+    layer = STDCFConv3d(1, 1, (7, 9, 9), spatial_atoms=6, temporal_atoms=5)
+    assert np.shape(explorables.Filter(layer).psi) == (6, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("view", "trait", "least", "most"),
     [
