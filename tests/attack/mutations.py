@@ -285,15 +285,16 @@ class Copy:
         try:
             names = {name for line in fault.lines for name in self.tests.get((path, line), ())}
             near = sorted((name for name in names if name.startswith(tuple(files))), key=self.seconds.__getitem__)
-            whole = sum(self.seconds[name] for name in files)
-            for tests in (near, files) if whole < LONG or not near else (near,):
-                seconds = self.patience + 3 * sum(self.seconds[name] for name in tests)
-                # 4 and 5: no test is left, as the fault has changed the names of tests, or all are left out.
-                if tests and self.run(["-x", *tests], seconds) not in (0, 4, 5):
-                    return True
-            return False
+            code = self.run(["-x", *near], self._seconds(near)) if near else 4
+            if code in (0, 5) and sum(self.seconds[name] for name in files) > LONG:
+                return False
+            # 4: the fault has changed the names of tests, or nothing can be imported any longer. 5: all of them are left out.
+            return code not in (0, 4, 5) or self.run(["-x", *files], self._seconds(files)) not in (0, 5)
         finally:
             aside.replace(module)  # as old as it was, so that its bytecode is good
+
+    def _seconds(self, tests: Sequence[str]) -> float:
+        return self.patience + 3 * sum(self.seconds[name] for name in tests)
 
     def run(self, options: Sequence[str], seconds: float, **environment: str) -> int | None:
         """pytest's exit code, in a process of its own, that is killed if it takes so many seconds of the processor; None if it

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from stdcf_lib.convert import load, named, to_stdcf
 from stdcf_lib.convert.clips import clips
 from stdcf_lib.convert.command import difference, main
-from stdcf_lib.convert.timing import seconds
+from stdcf_lib.convert.timing import _timed, seconds
 
 MINE = """
 import torch
@@ -122,6 +123,14 @@ def test_a_form_takes_what_passes_within_its_layer_and_the_first_pass_is_not_cou
     assert found == {"": (3, 3, 3), "0": (1, 1, 1)}
     assert layer.evaluation == "auto" and network.training and not converted.training
     assert not any(hooks for module in (network, layer) for hooks in (module._forward_hooks, module._forward_pre_hooks))
+
+
+def test_a_gpu_is_waited_for_at_each_look_at_the_clock(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
+    clips: Any = SimpleNamespace(is_cuda=True)
+    _timed(nn.Identity(), [""], clips, 2)
+    assert len(waits) == 2 * (1 + 2)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_a_clip_depends_on_seed_split_and_index_alone(split):
     state = torch.get_rng_state()
     torch.manual_seed(1)
     assert torch.equal(data[5][0], clips[5])
+    assert torch.equal(Noise(split, 4, 6, 3)[5][0], Noise(split, 4, 6, 3, seed=0)[5][0])
     of_numpy: Any = np.int64(2)
     batches = [clips for clips, _ in DataLoader(Noise(split, 4, 6, 3, of_numpy), batch_size=4, num_workers=2)]
     assert torch.equal(torch.cat(batches), clips)

@@ -97,6 +97,7 @@ def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkey
 def test_the_largest_filter_that_there_is_room_for_is_shown():
     layer = STDCFConv3d(1, 1, (7, 9, 9), spatial_atoms=6, temporal_atoms=5)
     assert np.shape(explorables.Filter(layer).psi) == (6, 9, 9)
+    assert np.shape(explorables.Rank(np.zeros((8, 3, 3, 3))).alpha) == (8, 3, 3, 3)  # 9 by 24
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,20 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
         (lambda layer: explorables.Filter(layer, input=1), ValueError, "input=1: give an integer from 0 to 0"),
         (lambda layer: explorables.Filter(layer, direction=7), ValueError, "direction=7"),
         (lambda layer: explorables.Filter(layer, probe="dot"), ValueError, "probe='dot': choose 'grating' or 'bar'"),
-        (lambda layer: explorables.Filter(STDCFConv3d(1, 1, 11)), ValueError, "11 frames: there is room to show up to 7"),
+        *[
+            (
+                lambda layer, made=made: explorables.Filter(STDCFConv3d(1, 1, **made)),
+                ValueError,
+                f"{has}: there is room to show",
+            )
+            for made, has in [
+                ({"kernel_size": (8, 3, 3)}, "8 frames"),
+                ({"kernel_size": (3, 10, 3)}, "10 rows"),
+                ({"kernel_size": (3, 3, 10)}, "10 columns"),
+                ({"kernel_size": 3, "spatial_atoms": 7, "atoms": "dct"}, "7 spatial atoms"),
+                ({"kernel_size": (7, 3, 3), "temporal_atoms": 6}, "6 temporal atoms"),
+            ]
+        ],
         (lambda layer: explorables.Voxel(layer, torch.rand(8, 9, 9)), ValueError, r"clip is \(8, 9, 9\); give a tensor"),
         (lambda layer: explorables.Voxel(layer, moving_bar(2, 12)), ValueError, "smaller than the filter"),
         (lambda layer: explorables.Voxel(layer, moving_bar(8, 12), y=10), ValueError, "y=10: give an integer from 0 to 9"),
