@@ -5,6 +5,7 @@ from email.message import Message
 from importlib import metadata
 
 import pytest
+import torch
 
 from stdcf_lib import environment
 
@@ -90,3 +91,10 @@ def test_the_report_says_what_there_is_and_names_no_path(tmp_path, monkeypatch):
     assert "STDCF_DATA     has kth, mnist" in report and str(tmp_path) not in report
     for name in ("Python", "torch", "threads", "GPU", "STDCF_PROFILE  smoke"):
         assert f"\n{name}" in f"\n{report}"
+
+
+@pytest.mark.parametrize(("there", "words"), [(True, "cuda"), (False, "none, and none is needed")])
+def test_a_gpu_is_named_where_it_can_be_used(monkeypatch, there, words):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert f"\nGPU            {words}" in environment.report()

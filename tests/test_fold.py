@@ -43,6 +43,14 @@ def test_a_folded_transposed_convolution_is_the_transposed_convolution(kernel, s
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("convolve", [F.conv3d, F.conv_transpose3d])
+def test_what_is_not_said_is_as_in_torch(convolve):
+    x, weight = torch.randn(2, 2, 4, 5, 6), torch.randn(2, 2, 3, 2, 2)
+    with FoldedTime():
+        folded = convolve(x, weight)
+    torch.testing.assert_close(folded, convolve(x, weight))
+
+
 def test_it_really_runs_two_dimensional_convolutions():
     with torch.profiler.profile() as profile, FoldedTime():
         F.conv3d(torch.randn(2, 1, 4, 8, 8), torch.randn(2, 1, 3, 3, 3), padding=1)

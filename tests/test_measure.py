@@ -16,6 +16,10 @@ def test_a_convolution_costs_its_taps_and_keeps_its_input():
     assert counted == (3 * 4 * 27 + 4, 2 * VOXELS * 3 * 4 * 27, 2 * VOXELS * 3 * 4)
 
 
+def test_a_linear_layer_costs_its_weights_for_each_row():
+    assert cost(nn.Linear(6, 4), (2, 5, 6))[:2] == (6 * 4 + 4, 2 * 5 * 6 * 4)
+
+
 def test_stdcf_costs_one_convolution_or_three():
     shape = (1, 6, 8, 10, 12)
     options: dict[str, Any] = {"kernel_size": 3, "padding": 1}

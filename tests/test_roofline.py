@@ -60,6 +60,14 @@ def test_each_form_is_measured_by_itself(monkeypatch):
         seen.clear()
 
 
+def test_what_is_timed_is_a_layer_that_keeps_the_size_of_its_clips(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(roofline, "_timed", lambda way, _: shapes.append(tuple(way().shape)) or [2.0])
+    assert [measured(form, 4, 9, clips=2) for form in FORMS] == [2.0] * len(FORMS)
+    assert set(shapes) == {(2, 4, roofline.FRAMES, 9, 9)} and len(shapes) == 2 * len(FORMS)
+    assert roofline._fastest(4, 3, 10) == 4 * 4 * 27 * 8 * 10 * 10 / 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command. Without words, those that it was called with."""
+def main() -> None:
+    """The command."""
     command = parser()
-    arguments = command.parse_args(sys.argv[2:] if words is None else words)
+    arguments = command.parse_args(sys.argv[2:])
     try:
         if arguments.views is not None:
             clips, crops = wholes("--views", arguments.views, 2, meaning="(clips, crops)")

@@ -1,12 +1,18 @@
 """The command, as a new user would give it: to torchvision's networks, and to a file of one's own."""
 
+import itertools
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from stdcf_lib.convert import load, named
+from stdcf_lib.convert import load, named, to_stdcf
+from stdcf_lib.convert.clips import clips
 from stdcf_lib.convert.command import difference, main
+from stdcf_lib.convert.timing import _timed, seconds
 
 MINE = """
 import torch
@@ -25,6 +31,9 @@ def clips():
 
 def one():
     return clips()[:1]
+
+def two():
+    return clips()[:2]
 
 def gray():
     return torch.rand(8, 3, 4, 8, 8)
@@ -47,7 +56,8 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "beside.py").write_text("WIDTH = 8\n")
     torch.save({"no": "state_dict"}, tmp_path / "list.pt")
-    (tmp_path / "text.pt").write_text("text")
+    for name in ("text.pt", "text.safetensors"):
+        (tmp_path / name).write_text("text")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -98,6 +108,31 @@ def test_weights_of_torchvision_are_asked_for_by_name(place, monkeypatch, capsys
     assert asked == [("r3d_18", "DEFAULT")]
 
 
+def test_two_clips_are_enough_to_hold_one_out(place):
+    assert len(clips("mine.py:two", "mine.py:net", (1, 1, 4, 8, 8))) == 2
+
+
+def test_a_form_takes_what_passes_within_its_layer_and_the_first_pass_is_not_counted(monkeypatch):
+    """By a clock that each look at it moves on by a second, but for the first pass, which is slow."""
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
+    converted, _ = to_stdcf(network, 2, 1)
+    looks = itertools.count(1)
+    monkeypatch.setattr("time.perf_counter", lambda: (look := next(looks)) + 1000 * (look % 8 in (3, 4)))
+    layer: Any = converted.eval()[0]  # pyright: ignore
+    found = seconds(network, converted, ["", "0"], torch.rand(2, 1, 4, 5, 5), passes=1)
+    assert found == {"": (3, 3, 3), "0": (1, 1, 1)}
+    assert layer.evaluation == "auto" and network.training and not converted.training
+    assert not any(hooks for module in (network, layer) for hooks in (module._forward_hooks, module._forward_pre_hooks))
+
+
+def test_a_gpu_is_waited_for_at_each_look_at_the_clock(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
+    clips: Any = SimpleNamespace(is_cuda=True)
+    _timed(nn.Identity(), [""], clips, 2)
+    assert len(waits) == 2 * (1 + 2)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -114,6 +149,7 @@ def test_weights_of_torchvision_are_asked_for_by_name(place, monkeypatch, capsys
         ("nowhere.py:net --input 1 1 4 8 8", "nowhere.py is no file"),
         ("no.module:net --input 1 1 4 8 8", "no.module:net failed: ModuleNotFoundError"),
         (f"{OWN} --weights text.pt", "text.pt holds no weights that torch can load"),
+        (f"{OWN} --weights text.safetensors", "text.safetensors holds no weights that safetensors can load"),
         (f"{OWN} --weights list.pt", "list.pt is no state_dict"),
         (f"{OWN} --weights other.pt", "--weights other.pt are of another network"),
         (f"{OWN} --weights gone.pt", "No such file"),
@@ -147,8 +183,6 @@ def test_videos_are_prepared_as_torchvision_does(user_data, place, capsys):
     (place / "videos").mkdir()
     for name in ("0_1_4.avi", "1_1_2.avi"):
         (place / "videos" / name).symlink_to(folder / name)
-    from stdcf_lib.convert.clips import clips
-
     found = clips("videos", "r3d_18", (1, 3, 16, 112, 112))
     assert len(found) == 2 and found[1].shape == (3, 16, 112, 112)
     assert abs(float(found[0].mean())) < 2 and float(found[0].std()) > 0.1

@@ -112,6 +112,10 @@ def test_a_transposed_convolution_is_converted_and_kernels_of_one_axis_are_not()
             to_stdcf(nn.Conv3d(2, 2, kernel))
 
 
+def test_by_default_there_are_five_atoms_in_space_and_three_in_time():
+    assert to_stdcf(nn.Conv3d(1, 1, 5))[1][0][1:3] == (5, 3)
+
+
 def test_a_network_may_be_one_convolution():
     conv = nn.Conv3d(2, 4, 3, dtype=torch.float64)
     layer, report = to_stdcf(conv, 9, 3)

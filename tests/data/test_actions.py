@@ -334,6 +334,25 @@ def test_the_same_bits_whatever_threads_chunks_and_number_of_frames(monkeypatch)
     assert other.stdout.strip() == digest(clip)
 
 
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [  # in coats, with bags, near and far, in the house
+        (("boxing", 18, 3, 1), (126.87, 24.145, 690)),
+        (("running", 24, 3, 2), (203.754, 33.71, -150)),
+        (("walking", 2, 2, 1), (136.137, 21.447, 953)),
+        (("handwaving", 7, 4, 3), (166.38, 42.911, -227)),
+        (("jogging", 11, 1, 4), (136.907, 24.32, 2546)),
+        (("handclapping", 20, 3, 1), (113.606, 20.683, -522)),
+    ],
+)
+def test_clips_are_those_that_runs_were_trained_on(part: Any, expected):
+    """Mean, spread, and a sum in which every pixel has its own weight; other arithmetic may round a few the other way."""
+    clip = render(*part, 4, start=None, size=SMALL).astype(float)
+    found = clip.mean(), clip.std(), clip.ravel() @ np.cos(np.arange(clip.size))
+    for value, wanted, tolerance in zip(found, expected, (0.002, 0.002, 6), strict=True):
+        assert value == pytest.approx(wanted, abs=tolerance)
+
+
 def test_data_set_follows_the_official_split():
     sizes = {"frames": 2, "size": (12, 16), "actions": ["boxing", "walking"], "scenarios": [1, 4], "repetitions": [2]}
     for split, subjects in SPLITS.items():
@@ -390,6 +409,8 @@ def test_scenarios_are_what_they_say():
     # 4: the floor is darker than the wall.
     ground = draw_scene(0, 3, 4, (120, 160)).ground
     assert ground[110:].mean() < 0.9 * ground[40:80].mean()
+    with pytest.raises(ValueError, match="read-only"):  # a scene is drawn once, for all of its clips
+        ground += 1
 
 
 def test_sizes_show_the_same_picture():

@@ -54,7 +54,8 @@ def test_the_same_share_of_each_class_is_held_out(tree, share, held_out):
 def test_what_is_held_out_is_drawn_by_the_seed_and_not_by_other_classes(tree):
     root = tree(a=10, b=10)
     found = video_folder(root, seed=3)
-    assert found == video_folder(root, seed=3) and found.held_out != video_folder(root, seed=4).held_out
+    assert video_folder(root) == video_folder(root, seed=0) and found == video_folder(root, seed=3)
+    assert found.held_out != video_folder(root, seed=4).held_out
     assert {path.stem for path, label in found.held_out if label} != {path.stem for path, label in found.held_out if not label}
     tree(c=5)
     assert [row for row in video_folder(root, seed=3).held_out if row[1] < 2] == found.held_out

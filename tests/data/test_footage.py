@@ -51,6 +51,11 @@ def test_csv_and_list_name_the_same_videos(videos):
     assert [label for _, label in data.samples] == [0, 1] * 3
 
 
+def test_what_is_not_said_of_clips_is_the_usual(videos):
+    data = Kinetics(videos / "train.csv", videos / "videos", training=False)
+    assert (data.frames, data.stride, data.size, data.views, data.flip, data.max_faulty) == (8, 8, 224, (10, 3), True, 0.02)
+
+
 def test_a_training_clip_is_a_run_of_strided_frames_anywhere(videos, numbers):
     data = kinetics(videos, size=112)
     starts = set()
@@ -88,7 +93,8 @@ def test_views_cover_the_video_and_the_frame(videos, numbers):
             top = round((height - 96) / 2)
             expected = whole[start : start + 16 : 4, top : top + 96, left : left + 96, 0]
             np.testing.assert_allclose(gray(clips[3 * i + j]).astype(int), expected, atol=1)
-    assert kinetics(videos, training=False, views=(1, 1))[0][0].shape == (3, 4, 96, 96)
+    one, _ = kinetics(videos, training=False, views=(1, 1), size=96, stride=4)[2]
+    assert torch.equal(one, clips[4])  # the middle of both
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -329,6 +335,11 @@ def something(root, **options):
 
 def shown(clip):
     return (gray(clip).mean((1, 2)) / 8).round().astype(int).tolist()
+
+
+def test_what_is_not_said_of_gestures_is_the_usual(gestures):
+    data = SomethingV1(gestures / "train.csv", gestures / "frames", training=False, labels=gestures / "labels.csv")
+    assert (data.frames, data.size, data.views, data.flip, data.max_faulty) == (8, 224, (1, 1), False, 0.02)
 
 
 def test_the_middle_of_each_segment_is_tested(gestures):

@@ -12,7 +12,7 @@ def test_clips_are_read_in_the_order_of_their_numbers(tmp_path, write_video):
         write_video(tmp_path / name, 5, width=64, height=32)
     (tmp_path / "notes.txt").write_text("not a clip")
     data = Interactions(tmp_path, height=16, width=24)
-    assert data.name == ["9_1_3.avi", "10_2_0.avi"]
+    assert data.name == ["9_1_3.avi", "10_2_0.avi"] and len(data) == 2
     assert data.sequence.tolist() == [1, 2] and data.interaction.tolist() == [3, 0]
     assert data.aspect.tolist() == [2.0, 2.0]
     assert [tuple(clip.shape) for clip in data.clips] == [(5, 16, 24)] * 2 and data.clips[0].dtype == torch.uint8

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stdcf_lib.data.kinetics import kinetics_csv
 from stdcf_lib.data.kth import sequences
-from stdcf_lib.data.lists import csv_rows, path_label_list, present, read_text
+from stdcf_lib.data.lists import class_names, csv_rows, path_label_list, present, read_text
 from stdcf_lib.data.mnist import read_idx
 from stdcf_lib.data.something import something_csv
 
@@ -22,6 +22,15 @@ def test_a_list_of_paths_may_hold_spaces_and_no_nonsense(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 1\nb.mp4 x\n")
     with pytest.raises(ValueError, match=r"line 2 of .* is 'b\.mp4 x'"):
         path_label_list(tmp_path / "list.txt", tmp_path)
+
+
+def test_names_of_classes_are_lines_and_none_is_empty(tmp_path):
+    (path := tmp_path / "classes.txt").write_text("yoga \nchess\n\n")
+    assert class_names(path) == ["yoga", "chess"]
+    for text, line in (("", 1), ("\n \n", 1), ("yoga\n \nchess\n", 2)):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"line {line} of .*classes\.txt is empty"):
+            class_names(path)
 
 
 @pytest.mark.parametrize("label", ["²", "١", "-1", "1.0", "9" * 20, "9" * 5000])
@@ -80,7 +89,8 @@ def test_a_list_of_gestures_that_cannot_be_read_is_refused(tmp_path, text, messa
 
 def test_names_too_long_for_any_disk_are_missing(tmp_path):
     (tmp_path / "here.mp4").touch()
-    samples = [(tmp_path / name, 0) for name in ("here.mp4", 5000 * "x" + ".mp4", "nul\0.mp4")]
+    (tmp_path / "link.mp4").symlink_to("gone.mp4")
+    samples = [(tmp_path / name, 0) for name in ("here.mp4", 5000 * "x" + ".mp4", "nul\0.mp4", "link.mp4")]
     kept, missing = present(samples, "Kinetics")
     assert kept == samples[:1] and missing == [str(path) for path, _ in samples[1:]]
     (tmp_path / "list.csv").write_text(HEADER + f"yoga,{5000 * 'x'},1,2\n")

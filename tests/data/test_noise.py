@@ -29,11 +29,19 @@ def test_a_clip_depends_on_seed_split_and_index_alone(split):
     state = torch.get_rng_state()
     torch.manual_seed(1)
     assert torch.equal(data[5][0], clips[5])
+    assert torch.equal(Noise(split, 4, 6, 3)[5][0], Noise(split, 4, 6, 3, seed=0)[5][0])
     of_numpy: Any = np.int64(2)
     batches = [clips for clips, _ in DataLoader(Noise(split, 4, 6, 3, of_numpy), batch_size=4, num_workers=2)]
     assert torch.equal(torch.cat(batches), clips)
     torch.manual_seed(0)
     assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn from it
+
+
+def test_a_stage_has_noise_of_its_own_size():
+    clip, label = Noise("test", 8, 16, 3, seed=2).reduced(4, 6)[5]
+    expected = Noise("test", 4, 6, 3, seed=2)[5]
+    assert Noise("test", 2, 3, 4, 2**56)[7][0].shape == (3, 2, 3, 3)  # the last seed that there is
+    assert torch.equal(clip, expected[0]) and label == expected[1]
 
 
 def test_no_two_clips_are_alike():
@@ -50,6 +58,7 @@ def test_no_two_clips_are_alike():
         ({"size": 1.5}, r"size=1\.5: give an integer"),
         ({"num_classes": 0}, "num_classes=0: give an integer"),
         ({"seed": -1}, "seed=-1: give an integer from 0 to"),
+        ({"seed": 2**56 + 1}, "give an integer from 0 to"),
     ],
 )
 def test_arguments_out_of_range_are_refused(change, message):

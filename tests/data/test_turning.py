@@ -1,10 +1,12 @@
 """Turning digits: the labels are what the clips show, and no stage's view of a clip holds its label."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from stdcf_lib.data import mnist
+from stdcf_lib.data import mnist, turning
 from stdcf_lib.data.turning import CLIPS, ROTATIONS, TurningDigits, parts, shrink
 from stdcf_lib.itsl import schedule, view
 
@@ -73,6 +75,14 @@ def test_ink_stays_in_the_frame_and_is_small():
     assert (data.clips.float().mean((1, 2, 3, 4)) > 2).all()  # none has left
 
 
+def test_digits_are_as_fast_as_asked(monkeypatch):
+    bounce, seen = turning.bounce, []
+    monkeypatch.setattr(turning, "bounce", lambda *arguments: seen.append(arguments[1]) or bounce(*arguments))
+    TurningDigits("test", clips=50, speed=(1.0, 1.5))
+    speeds = seen[0].norm(dim=-1)
+    assert 1 <= speeds.min() < 1.1 and 1.4 < speeds.max() <= 1.5
+
+
 def test_the_first_frame_is_the_digit_upright():
     data = TurningDigits("test", clips=20, size=27, speed=(0, 0))
     upright = TurningDigits("test", clips=20, size=27, speed=(0, 0), frames=1)
@@ -84,6 +94,13 @@ def test_shrunk_digits_keep_their_mean():
     smaller = shrink(images[:50], 11)
     assert smaller.dtype == torch.uint8 and smaller.shape == (50, 15, 15)
     np.testing.assert_allclose(smaller.float().mean(), images[:50].float().mean(), rtol=0.03)
+
+
+def test_the_size_that_is_said_to_be_needed_will_do():
+    with pytest.raises(ValueError, match="which needs") as refused:
+        TurningDigits("test", clips=10, size=5)
+    needed = int(re.findall(r"needs (\d+) pixels", str(refused.value))[0])
+    assert TurningDigits("test", clips=10, size=needed).clips.shape[3:] == (needed, needed)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The explorables as Python objects: the state, the tie to a layer, what a notebook stores, and what is made of it."""
 
+import gc
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -12,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from stdcf_lib import STDCFConv3d, explorables
 from stdcf_lib.data.probes import moving_bar
+from stdcf_lib.explorables import base
 from stdcf_lib.explorables.base import MIME, WIDGET
 
 plain: Any = torch.nn.Conv3d(1, 1, 3)
@@ -34,6 +37,13 @@ def test_a_notebook_stores_the_same_bytes_each_time_and_no_script(make, name):
     numbers = json.dumps(once[MIME]["state"])
     assert json.loads(numbers) == once[MIME]["state"] and len(numbers) < 10_000
     assert "-0.0," not in numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_traits_are_in_the_state_and_in_the_page(make, name):
+    view = make[name]()
+    declared = {trait for trait in getattr(explorables, name.title()).class_own_traits() if not trait.startswith("_")}
+    assert declared == view.state.keys() <= {*view.keys}
 
 
 @pytest.mark.parametrize(
@@ -70,10 +80,68 @@ def test_the_layer_and_the_view_follow_each_other(layer):
         view.alpha = [[1.0]]
 
 
+def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkeypatch):
+    after = {}
+    monkeypatch.setattr(base, "get_ipython", lambda: SimpleNamespace(events=SimpleNamespace(register=after.__setitem__)))
+    view = explorables.Filter(layer)
+    with torch.no_grad():
+        layer.psi[0, 0, 0] = -0.25
+    after["post_run_cell"]()
+    assert view.psi[0][0][0] == -0.25
+    view.close()
+    del view
+    gc.collect()
+    after["post_run_cell"]()
+
+
+def test_the_largest_filter_that_there_is_room_for_is_shown():
+    layer = STDCFConv3d(1, 1, (7, 9, 9), spatial_atoms=6, temporal_atoms=5)
+    assert np.shape(explorables.Filter(layer).psi) == (6, 9, 9)
+    assert np.shape(explorables.Rank(np.zeros((8, 3, 3, 3))).alpha) == (8, 3, 3, 3)  # 9 by 24
+
+
+@pytest.mark.parametrize(
+    ("view", "trait", "least", "most"),
+    [
+        ("filter", "speed", 0, 3),
+        ("filter", "wavelength", 4, 16),
+        ("filter", "direction", 0, 355),
+        ("filter", "tempo", 1, 3),
+        ("filter", "dilation", 1, 3),
+        ("rank", "middle", 1, 5),
+        ("rank", "gauge", -1.5, 1.5),
+        ("voxel", "t", 0, 5),
+        ("voxel", "y", 0, 9),
+        ("voxel", "x", 0, 9),
+    ],
+)
+def test_what_a_trait_may_be_has_bounds_and_they_are_included(layer, view, trait, least, most):
+    make = {
+        "filter": lambda **value: explorables.Filter(layer, **value),
+        "rank": lambda **value: explorables.Rank(layer.alpha, **value),
+        "voxel": lambda **value: explorables.Voxel(layer, moving_bar(8, 12), **value),
+    }[view]
+    assert [getattr(make(**{trait: value}), trait) for value in (least, most)] == [least, most]
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"{trait}={value}: give"):
+            make(**{trait: value})
+
+
 def test_rank_of_a_layer_is_tied_to_it(layer):
     view = explorables.Rank(layer)
+    assert (view.middle, view.gauge) == (1, 0)
     view.alpha = np.zeros(layer.alpha.shape).tolist()
     assert not layer.alpha.any()
+
+
+@pytest.mark.parametrize("text", ["x = '</SCRIPT>'", "x = '<!--'"])
+def test_a_module_that_would_end_its_script_element_is_refused(tmp_path, monkeypatch, text):
+    for name, content in {"common": "", "good": "x = 1", "bad": text}.items():
+        (tmp_path / f"{name}.js").write_text(content)
+    monkeypatch.setattr(base, "FOLDER", tmp_path)
+    assert base.module("good").endswith("x = 1")
+    with pytest.raises(ValueError, match=r"bad\.js would end the script element"):
+        base.module("bad")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,10 +161,23 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
     [
         (lambda layer: explorables.Filter(plain), TypeError, "layer is Conv3d; give an STDCFConv3d"),
         (lambda layer: explorables.Filter(layer, output=2), ValueError, "output=2"),
-        (lambda layer: explorables.Filter(layer, speed=9), ValueError, "speed=9"),
+        (lambda layer: explorables.Filter(layer, input=1), ValueError, "input=1: give an integer from 0 to 0"),
         (lambda layer: explorables.Filter(layer, direction=7), ValueError, "direction=7"),
         (lambda layer: explorables.Filter(layer, probe="dot"), ValueError, "probe='dot': choose 'grating' or 'bar'"),
-        (lambda layer: explorables.Filter(STDCFConv3d(1, 1, 11)), ValueError, "11 frames: there is room to show up to 7"),
+        *[
+            (
+                lambda layer, made=made: explorables.Filter(STDCFConv3d(1, 1, **made)),
+                ValueError,
+                f"{has}: there is room to show",
+            )
+            for made, has in [
+                ({"kernel_size": (8, 3, 3)}, "8 frames"),
+                ({"kernel_size": (3, 10, 3)}, "10 rows"),
+                ({"kernel_size": (3, 3, 10)}, "10 columns"),
+                ({"kernel_size": 3, "spatial_atoms": 7, "atoms": "dct"}, "7 spatial atoms"),
+                ({"kernel_size": (7, 3, 3), "temporal_atoms": 6}, "6 temporal atoms"),
+            ]
+        ],
         (lambda layer: explorables.Voxel(layer, torch.rand(8, 9, 9)), ValueError, r"clip is \(8, 9, 9\); give a tensor"),
         (lambda layer: explorables.Voxel(layer, moving_bar(2, 12)), ValueError, "smaller than the filter"),
         (lambda layer: explorables.Voxel(layer, moving_bar(8, 12), y=10), ValueError, "y=10: give an integer from 0 to 9"),

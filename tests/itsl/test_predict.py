@@ -51,14 +51,15 @@ def finished(tmp_path_factory, own_videos):
 
 
 @pytest.fixture
-def said(capsys):
+def said(capsys, monkeypatch):
     """What `predict` prints, what it says on stderr, and its exit status."""
 
     def answered(*words):
         capsys.readouterr()
         status = 0
+        monkeypatch.setattr(sys, "argv", ["itsl", "predict", *map(str, words)])
         try:
-            predict.main([*map(str, words)])
+            predict.main()
         except SystemExit as stopped:
             status = stopped.code
         return *capsys.readouterr(), status

@@ -236,6 +236,24 @@ def test_frozen_atoms_never_change_and_all_else_does(tmp_path, frozen, atoms):
         assert same == name.endswith(atoms), name
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("batch_size", 1, 0),
+        ("learning_rate", 1e-9, 0.0),
+        ("weight_decay", 0.0, -0.1),
+        ("clip_norm", 1e-9, 0.0),
+        ("seed", 0, -1),
+        ("grid", (1, 1), (1, 0)),
+        ("average", 0.0, 1.0),
+    ],
+)
+def test_numbers_of_a_recipe_have_bounds(name, good, bad):
+    assert getattr(Recipe(**{name: good}), name) == good
+    with pytest.raises(ValueError, match=f"^{name}="):
+        Recipe(**{name: bad})
+
+
 def test_decay_spares_atoms_norms_and_biases():
     net = small_net()
     groups = Recipe(weight_decay=0.5).optimization(net, Stage("x", 4, 8, batch=8), 100).optimizer.param_groups

@@ -12,6 +12,11 @@ def test_one_network_takes_every_stage(kind, frames, size):
     assert net.features(clips).shape == (2, 64) and net(clips).shape == (2, 40)
 
 
+def test_its_layers_have_the_widths_of_its_drawing():
+    taps = 27 * (1 * 16 + 16 * 32 + 32 * 64 + 64 * 64)
+    assert sum(p.numel() for p in SmallVideoNet("full").parameters()) == taps + 2 * (16 + 32 + 64 + 64) + 40 * 64 + 40
+
+
 def test_time_never_shrinks_and_space_does_three_times():
     net = SmallVideoNet("stdcf")
     assert net.layers(torch.rand(1, 1, 5, 28, 28)).shape == (1, 64, 5, 4, 4)

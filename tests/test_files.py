@@ -1,0 +1,18 @@
+"""Files of weights that cannot be read say why, in a line."""
+
+import pytest
+import torch
+
+from stdcf_lib.files import read_weights
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(EOFError(), "EOFError"), (RuntimeError("it ends early\nsee there"), "it ends early")]
+)
+def test_why_weights_cannot_be_read_is_said_in_a_line(tmp_path, monkeypatch, error, reason):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(ValueError, match=f"net.pt holds no weights that torch can load: {reason}$"):
+        read_weights(tmp_path / "net.pt")
