@@ -57,7 +57,7 @@ def shrink(path: str | Path, to: str | Path, short_side: int = 256) -> None:
         made: Any = container.add_stream(ENCODER, rate=stream.average_rate, options=CODING)
         made.width, made.height = size = _scaled(path, source.width, source.height, short_side)
         made.pix_fmt, made.codec_context.gop_size = "yuv420p", KEY_FRAMES_EVERY
-        made.codec_context.thread_count = 1  # the same file from any machine; many videos are encoded side by side
+        made.codec_context.thread_count = 1  # many videos are encoded side by side
         for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(made.codec_context, name, getattr(source, name))
         if stream.sample_aspect_ratio:

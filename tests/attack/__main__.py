@@ -33,40 +33,42 @@ ATTACKS = {
     "mutations": Attack(
         mutations.attack,
         0.5,
-        "**Its tests bite.** Of {faults:,} small faults put into {modules} modules one at a time (a sum for a difference, a bound one "
-        "off, a call left out), {found:,} were found by a test, {equivalent} change nothing that one could see, and {missed} were missed.",
+        "**Its tests bite.** {faults:,} small faults were put into {modules} modules one at a time (a sum for a difference, "
+        "a bound one off, a call left out): {found:,} were found by a test, {equivalent} change nothing that one could see, "
+        "and {missed} were missed.",
     ),
     "inputs": Attack(
         inputs.attack,
         0.25,
-        "**What it is given may be broken.** {inputs:,} generated inputs of {kinds} kinds (videos, lists, weights, checkpoints, records, "
-        "command lines, arguments; cut, bent and hostile): {findings} kinds of answer other than a documented error that names the "
-        "place, {pickles executed} pickles executed.",
+        "**What it is given may be broken.** Of {inputs:,} generated inputs of {kinds} kinds (videos, lists, weights, "
+        "checkpoints, records, command lines, arguments; cut, bent and hostile), all but {findings} kinds of case were "
+        "accepted or refused by a documented error that names the place; {pickles executed} pickles were executed.",
     ),
     "kills": Attack(
         kills.attack,
         0.17,
-        "**It may be stopped at any moment.** {kills} times SIGKILL at a random moment of training in one process and in two, of a "
-        "pool, of writing a run, a conversion, a data set or the book, and {starvations} other mishaps (a full disk, a read-only or "
-        "vanished folder, two runs in one, another number of processes, an interrupted cell): {faults} left anything lost, half "
-        "written or running on, or ended in other weights than an unbroken run.",
+        "**It may be stopped at any moment.** {kills} times SIGKILL, at random moments of training in one process and in "
+        "two, of a pool, of writing a run, a conversion, a data set or the book; and {starvations} other mishaps (a full "
+        "disk, a read-only or a vanished folder, two runs in one, another number of processes, an interrupted cell). "
+        "{faults} times something was lost, half written or running on, or the weights were others than those of an unbroken"
+        " run.",
     ),
     "quiet": Attack(
         quiet.attack,
         0.06,
-        "**It keeps to itself.** {modules imported} modules imported without a trace ({changed by import} changes); {activities} "
-        "notebooks and commands run where there is no network: {failed} failed, and {foreign addresses and unasked files} times an "
-        "address was called or a file written that nobody asked for.",
+        "**It keeps to itself.** {modules imported} modules were imported, which changed {changed by import} things that a "
+        "process has only one of. {activities} notebooks and commands were run where there is no network: {failed} failed, "
+        "and {foreign addresses and unasked files} times an address was called or a file written that nobody had asked for.",
     ),
     "numbers": Attack(
         numbers.attack,
         0.02,
-        "**The same numbers.** The same seed gives the same bits on the same machine, resumed or unbroken ({not the same to the bit, "
-        "and should be} exceptions). With other threads or other instructions of the processor, one layer in float32 differs by at "
-        "most {float32, one layer, at most:g} of its largest value, and the losses of a short training by "
-        "{float32, losses of a training, at most:g}.",
+        "**The same seed, the same numbers.** Again and resumed, on one machine, {not the same to the bit, and should be} of"
+        " the answers, gradients and weights that were compared differ in any bit. With other threads or other instructions "
+        "of the processor, one layer in float32 differs by at most {float32, one layer, at most:g} of its largest value, and"
+        " the losses of a short training by {float32, losses of a training, at most:g}.",
     ),
-}  # fmt: skip
+}
 
 
 def promises(record: dict[str, Any]) -> str:
