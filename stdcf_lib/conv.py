@@ -82,7 +82,8 @@ class _STDCF(nn.Module):
         self.stride, self._dilation = triple("stride", stride), triple("dilation", dilation)
         self.padding_mode = padding_mode_of(padding_mode, self.transposed)
         self.evaluation: str = choice("evaluation", evaluation, EVALUATIONS)
-        options: dict[str, Any] = {"device": device or torch.get_default_device(), "dtype": dtype_of(dtype)}
+        # In torch 2.6, `torch.get_default_device` knows nothing of `with torch.device(…)`.
+        options: dict[str, Any] = {"device": device or torch.empty(0).device, "dtype": dtype_of(dtype)}
         self._family = atoms
         psi, phi = make_spatial_atoms((kh, kw), spatial_atoms, atoms), make_temporal_atoms(kt, temporal_atoms, atoms)
         self.psi, self.phi = nn.Parameter(psi.to(**options)), nn.Parameter(phi.to(**options))
