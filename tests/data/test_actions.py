@@ -347,7 +347,7 @@ def test_the_same_bits_whatever_threads_chunks_and_number_of_frames(monkeypatch)
 )
 def test_clips_are_those_that_runs_were_trained_on(part: Any, expected):
     """Mean, spread, and a sum in which every pixel has its own weight; other arithmetic may round a few the other way."""
-    clip = render(*part, 4, start=None, size=SMALL).astype(float)
+    clip = render(*part, frames=4, start=None, size=SMALL).astype(float)
     found = clip.mean(), clip.std(), clip.ravel() @ np.cos(np.arange(clip.size))
     for value, wanted, tolerance in zip(found, expected, (0.002, 0.002, 6), strict=True):
         assert value == pytest.approx(wanted, abs=tolerance)
