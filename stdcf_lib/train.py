@@ -135,9 +135,8 @@ class _Loop:
         self.read_totals: dict[str, float] = {}  # what this process has read of its own and not yet shared
         self.unread: list[dict[str, Tensor]] = []
         self.log: Callable[[dict[str, Any]], None] | None = None
-        self.log_every = 1
-        self.window: dict[str, float] = {}  # sums since the last line of the log
-        self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line
+        self.log_every: int
+        self.begin_line()
         self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at
         kept = run.restore() if run else None
         if kept:
@@ -270,7 +269,9 @@ class _Loop:
         return {"step": self.seen, "epoch": epoch + 1, **means, **times, **self.state_of_things()}
 
     def begin_line(self) -> None:
-        self.window, self.batches, self.line = {}, 0, (self.seen, time.perf_counter(), self.waited)
+        self.window: dict[str, float] = {}  # sums since the last line of the log
+        self.batches = 0  # in it
+        self.line = self.seen, time.perf_counter(), self.waited  # where it began
 
     def state_of_things(self) -> dict[str, Any]:
         """As it is after the last step."""
