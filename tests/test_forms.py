@@ -278,7 +278,7 @@ def test_autocast_is_followed():
 # What "auto" chooses
 
 
-def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else():
+def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeypatch):
     def chosen(
         channels=128, size=28, count=2, learns=False, dtype=torch.float32, device="cpu", kind: Any = STDCFConv3d, **options: Any
     ):
@@ -300,6 +300,11 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else():
     assert not chosen(dtype=torch.float64) and not chosen(device="meta")
     with torch.autocast("cpu", torch.bfloat16):
         assert not chosen()
+    maps = 4 * 2 * 128 * 8 * 28**2  # bytes for each clip, of which there are two
+    monkeypatch.setattr(forms, "MOST", maps)
+    assert chosen()
+    monkeypatch.setattr(forms, "MOST", maps - 1)
+    assert not chosen()
 
 
 def test_auto_changes_rounding_alone():

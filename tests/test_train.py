@@ -155,6 +155,8 @@ def test_what_a_loss_gives_besides_is_recorded_and_logged():
         assert line["seconds"] > line["data_seconds"] > (0.01 if window else 0.1)
     assert [{name: value for name, value in line.items() if name != "step"} for line in lines if "train_loss" in line] == rows
     assert all(row["top1"] == 0.5 and row["evaluation_seconds"] >= 0 for row in rows)
+    clock = [row[name] for row in rows for name in ("seconds", "data_seconds", "evaluation_seconds")]
+    assert clock == [round(seconds, 3) for seconds in clock]
 
 
 def test_a_log_changes_nothing():

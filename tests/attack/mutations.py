@@ -2,7 +2,8 @@
 
 `python -m tests.attack.mutations [MODULE …] [--each N] [--seconds S] [--seed K]` draws faults (a comparison that includes its
 bound, a sum for a difference, a number one too large, a condition reversed, a call left out, …), as many in each module,
-and says where those are that no test found. What is only said is left alone: docstrings, messages of exceptions, annotations.
+and says where those are that no test found. What is only said is left alone: docstrings, messages of exceptions, annotations;
+and so are `strict=True`, which checks the library itself, and what other profiles compute than that of the tests.
 
 A copy of the repository is what is changed, and each fault is tried by a fork of one process that has imported everything else.
 First run are the tests that come by the changed line, then all of the module's unless they take long, as what is kept from one
@@ -180,6 +181,8 @@ def _places(tree: Any, within: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any
     """Each expression and statement, where it hangs, and what it is in."""
     for field, value in ast.iter_fields(tree):
         if isinstance(tree, ast.Raise | ast.JoinedStr) or field in ("annotation", "returns", "decorator_list"):
+            continue
+        if isinstance(tree, ast.keyword) and tree.arg in ("strict", "laptop", "paper"):
             continue
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST):

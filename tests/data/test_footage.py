@@ -95,6 +95,9 @@ def test_views_cover_the_video_and_the_frame(videos, numbers):
             np.testing.assert_allclose(gray(clips[3 * i + j]).astype(int), expected, atol=1)
     one, _ = kinetics(videos, training=False, views=(1, 1), size=96, stride=4)[2]
     assert torch.equal(one, clips[4])  # the middle of both
+    across, _ = kinetics(videos, training=False, views=(1, 3), size=96, stride=4)[2]
+    along, _ = kinetics(videos, training=False, views=(3, 1), size=96, stride=4)[2]
+    assert torch.equal(across, clips[3:6]) and torch.equal(along, clips[1::3])
 
 
 @pytest.mark.parametrize("training", [True, False])
