@@ -307,12 +307,12 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     assert not chosen()
 
 
-def test_auto_changes_rounding_alone():
+def test_auto_changes_rounding_alone(monkeypatch):
     torch.manual_seed(0)
     one = STDCFConv3d(64, 64, 3, padding=1, temporal_atoms=2)
     x = torch.randn(1, 64, 8, 32, 32)
     assert forms.quicker(x, one.alpha, one.psi, one.phi, Way(ONE, ONE, ONE))
-    one.eval()
+    assert took(monkeypatch, one.eval(), x) == "quick"
     found = with_gradients(one(x), list(one.parameters()))
     one.evaluation = "filters"
     for a, b in zip(found, with_gradients(one(x), list(one.parameters())), strict=True):

@@ -281,7 +281,7 @@ def test_the_rate_warms_up_and_falls_to_nothing():
         optimizer.step()
         scheduler.step()
     assert max(rates) == rates[5] == 1.0 and rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
-    assert 0 < rates[-1] < 0.001
+    assert rates[:5] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6]) and 0 < rates[-1] < 0.001
 
 
 # Runs
