@@ -89,10 +89,10 @@ def test_a_network_that_cannot_be_saved_or_is_not_what_was_saved_ends_in_a_line(
 
     with monkeypatch.context() as patch:
         patch.setattr("stdcf_lib.convert.command.save", full)
-        with pytest.raises(SystemExit, match="stdcf_lib.convert: no room"):
+        with pytest.raises(SystemExit, match=r"stdcf_lib\.convert: no room"):
             main(f"{OWN} --atoms 1 1 --output net.safetensors".split())
     monkeypatch.setattr("stdcf_lib.convert.command.load", lambda *_: named.build("mine.py:net"))
-    with pytest.raises(SystemExit, match="net.safetensors does not answer as the network that was saved; do not use it"):
+    with pytest.raises(SystemExit, match=r"net\.safetensors does not answer as the network that was saved; do not use it"):
         main(f"{OWN} --atoms 1 1 --output net.safetensors".split())
 
 
