@@ -143,7 +143,7 @@ class _Loop:
         self.read_totals: dict[str, float] = {}  # what this process has read of its own and not yet shared
         self.unread: list[dict[str, Tensor]] = []
         self.log: Callable[[dict[str, Any]], None] | None = None
-        self.log_every = 1
+        self.log_every: int
         self.window: dict[str, float] = {}  # sums since the last line of the log
         self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line, or a resume
         self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at

@@ -11,7 +11,7 @@ from stdcf_lib.checks import choice, number, whole, wholes
 def test_integers_of_any_make_pass(value):
     found = whole("frames", value)
     assert found == 3 and type(found) is int
-    assert wholes("size", [value, 4], 2) == (3, 4)
+    assert wholes("size", [value, 1], 2) == (3, 1)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None, np.float32(1), [1], np.bool_(True)])

@@ -202,7 +202,8 @@ def test_channels_are_last_in_memory_where_torch_would_have_them():
     x = torch.randn(2, 4, 6, 5, 7)
     for clips in (x, x.to(memory_format=LAST), x.transpose(3, 4)):
         assert layer()(clips).stride() == nn.Conv3d(4, 4, 3, padding=1)(clips).stride()
-    assert layer()(x).is_contiguous() and layer()(x.to(memory_format=LAST)).is_contiguous(memory_format=LAST)
+    for one in layer(), STDCFConvTranspose3d(4, 4, 3, padding=1, evaluation="atoms"):
+        assert one(x).is_contiguous() and one(x.to(memory_format=LAST)).is_contiguous(memory_format=LAST)
 
 
 def test_bfloat16_needs_no_instructions_of_its_own(monkeypatch):
@@ -290,7 +291,7 @@ def test_autocast_is_followed():
 # What "auto" chooses
 
 
-def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else():
+def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeypatch):
     def chosen(
         channels=128, size=28, count=2, learns=False, dtype=torch.float32, device="cpu", kind: Any = STDCFConv3d, **options: Any
     ):
@@ -312,14 +313,19 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else():
     assert not chosen(dtype=torch.float64) and not chosen(device="meta")
     with torch.autocast("cpu", torch.bfloat16):
         assert not chosen()
+    maps = 4 * 2 * 128 * 8 * 28**2  # bytes for each clip, of which there are two
+    monkeypatch.setattr(forms, "MOST", maps)
+    assert chosen()
+    monkeypatch.setattr(forms, "MOST", maps - 1)
+    assert not chosen()
 
 
-def test_auto_changes_rounding_alone():
+def test_auto_changes_rounding_alone(monkeypatch):
     torch.manual_seed(0)
     one = STDCFConv3d(64, 64, 3, padding=1, temporal_atoms=2)
     x = torch.randn(1, 64, 8, 32, 32)
     assert forms.quicker(x, one.alpha, one.psi, one.phi, Way(ONE, ONE, ONE))
-    one.eval()
+    assert took(monkeypatch, one.eval(), x) == "quick"
     found = with_gradients(one(x), list(one.parameters()))
     one.evaluation = "filters"
     for a, b in zip(found, with_gradients(one(x), list(one.parameters())), strict=True):

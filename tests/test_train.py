@@ -124,8 +124,10 @@ def with_error(model, index):
     return value, {"error": value.detach().sqrt()}
 
 
-def test_what_a_loss_gives_besides_is_recorded_and_logged():
-    lines, each, waits = [], [], []
+def test_what_a_loss_gives_besides_is_recorded_and_logged(monkeypatch):
+    lines, each, waits, measured = [], [], [], []
+    norm = nn.utils.clip_grad_norm_
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *arguments: measured.append(len(each)) or norm(*arguments))
 
     def watched(model, index):
         value, figures = with_error(model, index)
@@ -152,10 +154,13 @@ def test_what_a_loss_gives_besides_is_recorded_and_logged():
             found = line[name if window else f"train_{name}"]
             assert found == pytest.approx(sum(value[column] for value in values) / len(values), rel=1e-5)
         assert line["learning_rate"] == pytest.approx(0.05 / (1 + line["step"]))
-        assert line["gradient_norm"] > 0 and line["memory_gib"] > 0
+        assert line["gradient_norm"] > 0 and 1000 > line["memory_gib"] > 0
         assert line["seconds"] > line["data_seconds"] > (0.01 if window else 0.1)
     assert [{name: value for name, value in line.items() if name != "step"} for line in lines if "train_loss" in line] == rows
     assert all(row["top1"] == 0.5 and row["evaluation_seconds"] >= 0 for row in rows)
+    clock = [row[name] for row in rows for name in ("seconds", "data_seconds", "evaluation_seconds")]
+    assert measured == [4, 8, 12, 16, 20]  # the gradient, where a line tells it
+    assert clock == [round(seconds, 3) for seconds in clock]
 
 
 def test_no_line_of_a_log_is_lost_with_a_process_that_dies_at_it(tmp_path):

@@ -2,7 +2,8 @@
 
 `python -m tests.attack.mutations [MODULE …] [--each N] [--seconds S] [--seed K]` draws faults (a comparison that includes its
 bound, a sum for a difference, a number one too large, a condition reversed, a call left out, …), as many in each module,
-and says where those are that no test found. What is only said is left alone: docstrings, messages of exceptions, annotations.
+and says where those are that no test found. What is only said is left alone: docstrings, messages of exceptions, annotations;
+and so are `strict=True`, which checks the library itself, and what other profiles compute than that of the tests.
 
 A copy of the repository is what is changed, and each fault is tried by a fork of one process that has imported everything else.
 First run are the tests that come by the changed line, then all of the module's unless they take long, as what is kept from one
@@ -21,12 +22,14 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,6 +181,8 @@ def _places(tree: Any, within: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any
     """Each expression and statement, where it hangs, and what it is in."""
     for field, value in ast.iter_fields(tree):
         if isinstance(tree, ast.Raise | ast.JoinedStr) or field in ("annotation", "returns", "decorator_list"):
+            continue
+        if isinstance(tree, ast.keyword) and tree.arg in ("strict", "laptop", "paper"):
             continue
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST):
@@ -362,9 +367,25 @@ def judged(module: str, every: Sequence[Fault]) -> set[str]:
     return set(listed)
 
 
-def attack(
-    seconds: float, seed: int, say: Callable[[str], None], modules: Sequence[str] = tuple(TARGETS), each: int = sys.maxsize
-) -> dict[str, int | float | str]:
+def attack(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, int | float | str]:
+    """The command below, in a process that has not imported the library; `say` is called with its lines.
+
+    Returns:
+        How many modules and faults there were, and how many of these were found, are equivalent, and were missed.
+    """
+    options = ["--seconds", str(seconds), "--seed", str(seed)]
+    with subprocess.Popen([sys.executable, "-m", __name__, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        last = ""
+        for line in process.stdout:
+            say(line.rstrip())
+            last = line
+    if process.returncode:
+        raise ChildProcessError(f"{__name__} ended with {process.returncode}")
+    return json.loads(last)
+
+
+def trials(seconds: float, seed: int, say: Callable[[str], None], modules: Sequence[str], each: int) -> dict[str, int]:
     """Try one fault of each module after the other, again and again, at most `each` in a module, until the time is over."""
     os.environ |= {"STDCF_PROFILE": "smoke", "OMP_NUM_THREADS": "1"}
     end, chance = time.monotonic() + seconds, random.Random(seed)
@@ -398,7 +419,7 @@ def attack(
                     say(f"missed: {files[module][0]}:{fault.line}: {fault}")
     for module, (found, tried) in score.items():
         say(f"{module}: {found} of {tried}")
-    return dict(figures)
+    return figures
 
 
 def main() -> None:
@@ -411,7 +432,8 @@ def main() -> None:
     if unknown := sorted(set(arguments.modules) - set(TARGETS)):
         parser.error(f"unknown {', '.join(unknown)}; known are {', '.join(TARGETS)}")
     modules = tuple(arguments.modules) or tuple(TARGETS)
-    print(attack(arguments.seconds, arguments.seed, lambda line: print(line, flush=True), modules, arguments.each))
+    say = partial(print, flush=True)
+    say(json.dumps(trials(arguments.seconds, arguments.seed, say, modules, arguments.each)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stdcf_lib.convert import load, named, to_stdcf
-from stdcf_lib.convert.clips import clips
+from stdcf_lib.convert.clips import Videos, clips
 from stdcf_lib.convert.command import difference, main
 from stdcf_lib.convert.timing import _timed, seconds
 
@@ -83,6 +83,19 @@ def test_a_network_of_ones_own_is_converted_recovered_saved_and_tested(place, ca
         assert difference(again(own), original) < 0.012 * first
 
 
+def test_a_network_that_cannot_be_saved_or_is_not_what_was_saved_ends_in_a_line(place, monkeypatch):
+    def full(*_):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stdcf_lib.convert.command.save", full)
+        with pytest.raises(SystemExit, match=r"stdcf_lib\.convert: no room"):
+            main(f"{OWN} --atoms 1 1 --output net.safetensors".split())
+    monkeypatch.setattr("stdcf_lib.convert.command.load", lambda *_: named.build("mine.py:net"))
+    with pytest.raises(SystemExit, match=r"net\.safetensors does not answer as the network that was saved; do not use it"):
+        main(f"{OWN} --atoms 1 1 --output net.safetensors".split())
+
+
 def test_own_weights_are_read_and_every_budget_is_one(place, capsys):
     network = named.build("mine.py:net")
     torch.save(network.state_dict(), place / "mine.pt")
@@ -108,6 +121,18 @@ def test_weights_of_torchvision_are_asked_for_by_name(place, monkeypatch, capsys
     assert asked == [("r3d_18", "DEFAULT")]
 
 
+def test_a_network_of_torchvision_says_which_clips_it_takes():
+    assert named.input_size("r3d_18") == (1, 3, 16, 112, 112) and named.input_size("mine.py:net") is None
+
+
+def test_videos_are_found_wherever_they_lie_in_a_folder(tmp_path):
+    for name in ("b/c/d.MOV", "a.mp4", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    videos = Videos(tmp_path, "r3d_18", 16)
+    assert [path.name for path in videos.paths] == ["a.mp4", "d.MOV"] and len(videos) == 2
+
+
 def test_two_clips_are_enough_to_hold_one_out(place):
     assert len(clips("mine.py:two", "mine.py:net", (1, 1, 4, 8, 8))) == 2
 
@@ -119,7 +144,10 @@ def test_a_form_takes_what_passes_within_its_layer_and_the_first_pass_is_not_cou
     looks = itertools.count(1)
     monkeypatch.setattr("time.perf_counter", lambda: (look := next(looks)) + 1000 * (look % 8 in (3, 4)))
     layer: Any = converted.eval()[0]  # pyright: ignore
-    found = seconds(network, converted, ["", "0"], torch.rand(2, 1, 4, 5, 5), passes=1)
+    forms = []
+    with layer.register_forward_pre_hook(lambda layer, _: forms.append(layer.evaluation)):
+        found = seconds(network, converted, ["", "0"], torch.rand(2, 1, 4, 5, 5), passes=1)
+    assert forms == ["filters"] * 2 + ["atoms"] * 2
     assert found == {"": (3, 3, 3), "0": (1, 1, 1)}
     assert layer.evaluation == "auto" and network.training and not converted.training
     assert not any(hooks for module in (network, layer) for hooks in (module._forward_hooks, module._forward_pre_hooks))

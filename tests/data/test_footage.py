@@ -15,6 +15,7 @@ from stdcf_lib.data.footage import FORGIVEN, MEAN, STD, TooManyFaultyFiles, norm
 from stdcf_lib.data.kinetics import Kinetics, kinetics_csv
 from stdcf_lib.data.something import SomethingV1, something_csv
 from stdcf_lib.data.video import VideoError, decode, decode_jpegs, decode_numbers, frame_count, jpeg_count
+from stdcf_lib.data.video_clips import VideoClips
 
 WIDE = {"height": 120, "width": 160}
 
@@ -52,8 +53,10 @@ def test_csv_and_list_name_the_same_videos(videos):
 
 
 def test_what_is_not_said_of_clips_is_the_usual(videos):
-    data = Kinetics(videos / "train.csv", videos / "videos", training=False)
-    assert (data.frames, data.stride, data.size, data.views, data.flip, data.max_faulty) == (8, 8, 224, (10, 3), True, 0.02)
+    listed = Kinetics(videos / "train.csv", videos / "videos", training=False)
+    for data in listed, VideoClips(listed.samples, training=False):
+        assert (data.frames, data.stride, data.size, data.views) == (8, 8, 224, (10, 3))
+        assert (data.flip, data.max_faulty) == (True, 0.02)
 
 
 def test_a_training_clip_is_a_run_of_strided_frames_anywhere(videos, numbers):
@@ -95,6 +98,9 @@ def test_views_cover_the_video_and_the_frame(videos, numbers):
             np.testing.assert_allclose(gray(clips[3 * i + j]).astype(int), expected, atol=1)
     one, _ = kinetics(videos, training=False, views=(1, 1), size=96, stride=4)[2]
     assert torch.equal(one, clips[4])  # the middle of both
+    across, _ = kinetics(videos, training=False, views=(1, 3), size=96, stride=4)[2]
+    along, _ = kinetics(videos, training=False, views=(3, 1), size=96, stride=4)[2]
+    assert torch.equal(across, clips[3:6]) and torch.equal(along, clips[1::3])
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -138,6 +144,11 @@ def test_bytes_are_the_same_clips_before_they_are_normalised(videos):
     assert data.viewed((2, 1)).views == (2, 1) and data.views != (2, 1)
     with pytest.raises(ValueError, match="crops of views=2"):
         data.viewed((1, 2))
+
+
+def test_every_colour_is_normalised_alike():
+    found = normalised(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 3, 1, 1, 1))
+    torch.testing.assert_close(found.flatten(1), torch.tensor([[-2.0] * 3, [0.55 / 0.225] * 3]))
 
 
 def test_a_video_that_is_too_short_holds_its_last_frame(tmp_path, write_video, numbers):

@@ -16,6 +16,7 @@ def test_clips_are_read_in_the_order_of_their_numbers(tmp_path, write_video):
     assert data.sequence.tolist() == [1, 2] and data.interaction.tolist() == [3, 0]
     assert data.aspect.tolist() == [2.0, 2.0]
     assert [tuple(clip.shape) for clip in data.clips] == [(5, 16, 24)] * 2 and data.clips[0].dtype == torch.uint8
+    assert Interactions(tmp_path).clips[0].shape == (5, 64, 96)
 
 
 def test_folders_without_clips_and_unknown_interactions_are_refused(tmp_path, write_video):
@@ -51,6 +52,13 @@ def test_what_stands_still_is_not_shown():
     assert x[0].abs().max() == 0
     assert x[1, 0, :, 2, 2].abs().min() > 1 and x[1].abs().sum() == x[1, 0, :, 2, 2].abs().sum()
     assert x[1].std(correction=0) == pytest.approx(1)
+
+
+def test_a_single_frame_shows_the_scene():
+    clip = torch.randint(0, 255, (4, 6, 6), dtype=torch.uint8)
+    frame = clip[2].float()
+    expected = (frame - frame.mean()) / frame.std(correction=0)
+    torch.testing.assert_close(shown([clip], [np.array([2])])[0, 0, 0], expected)
 
 
 def test_the_real_clips_are_sixty_ten_of_each(user_data, tmp_path):

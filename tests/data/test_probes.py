@@ -39,6 +39,13 @@ def test_the_bar_has_its_size_and_crosses_the_centre():
     torch.testing.assert_close(centroid(clip)[2], torch.tensor([10.0, -10.0], dtype=torch.float64))
 
 
+def test_what_is_not_said_of_a_probe():
+    bar = moving_bar(16, 28, speed=1.0, direction=0.0, width=3.0, length=15.0)
+    grating = drifting_grating(16, 28, speed=1.0, direction=0.0, wavelength=8.0, phase=0.0)
+    assert torch.equal(moving_bar(), bar) and torch.equal(drifting_grating(), grating)
+    assert drifting_grating(1, 5)[0, 0, 0, 2, 2] == 1  # a crest in the middle
+
+
 def test_the_bar_lies_across_its_motion():
     upright = moving_bar(frames=1, size=21, direction=0, width=3, length=7)[0, 0, 0]
     assert upright.any(0).sum() == 3 and upright.any(1).sum() == 7

@@ -77,9 +77,10 @@ def test_ink_stays_in_the_frame_and_is_small():
 
 def test_digits_are_as_fast_as_asked(monkeypatch):
     bounce, seen = turning.bounce, []
-    monkeypatch.setattr(turning, "bounce", lambda *arguments: seen.append(arguments[1]) or bounce(*arguments))
+    monkeypatch.setattr(turning, "bounce", lambda *arguments: seen.append(arguments) or bounce(*arguments))
     TurningDigits("test", clips=50, speed=(1.0, 1.5))
-    speeds = seen[0].norm(dim=-1)
+    starts, speeds = seen[0][0], seen[0][1].norm(dim=-1)
+    assert 0 <= starts.min() < 2 and starts.max() > 10
     assert 1 <= speeds.min() < 1.1 and 1.4 < speeds.max() <= 1.5
 
 

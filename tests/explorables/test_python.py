@@ -134,6 +134,10 @@ def test_rank_of_a_layer_is_tied_to_it(layer):
     assert not layer.alpha.any()
 
 
+def test_a_page_is_the_same_in_whatever_order_its_state_comes():
+    assert base.page("rank", {"a": 1, "b": 2}, "Rank") == base.page("rank", {"b": 2, "a": 1}, "Rank")
+
+
 @pytest.mark.parametrize("text", ["x = '</SCRIPT>'", "x = '<!--'"])
 def test_a_module_that_would_end_its_script_element_is_refused(tmp_path, monkeypatch, text):
     for name, content in {"common": "", "good": "x = 1", "bad": text}.items():

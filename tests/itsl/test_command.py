@@ -168,6 +168,24 @@ def test_recipes_are_those_of_the_field():
     assert (something.classes, something.learning_rate, something.weight_decay, something.clip_norm) == (174, 0.01, 5e-4, 20)
 
 
+def test_sets_of_kinetics_are_those_of_its_folder(tmp_path):
+    root = tmp_path / "kinetics400"
+    for part, label in (("train", 1), ("val", 0)):
+        (root / part).mkdir(parents=True)
+        (root / part / "a.mp4").touch()
+        (root / f"{part}.txt").write_text(f"a.mp4 {label}\n")
+    arguments = parsed("kinetics400 --frames 4 --stride 3 --size 32 --views 2 1 --max-faulty 0.5")
+    arguments.data = tmp_path
+    assert PRESETS["kinetics400"].sets(arguments).classes == ()
+    (root / "classes.txt").write_text("yoga\nchess\n")
+    sets: Any = PRESETS["kinetics400"].sets(arguments)
+    assert sets.classes == ["yoga", "chess"]
+    assert (sets.training.samples, sets.training.training) == ([(root / "train/a.mp4", 1)], True)
+    assert (sets.test.samples, sets.test.training) == ([(root / "val/a.mp4", 0)], False)
+    for data in sets.training, sets.test:
+        assert (data.frames, data.stride, data.size, data.views, data.max_faulty) == (4, 3, 32, (2, 1), 0.5)
+
+
 def test_a_run_goes_through_and_is_taken_up_again(tmp_path, capsys):
     words = [sys.executable, "-m", "stdcf_lib.itsl", *SMOKE, "--log-every", "2", "--folder", tmp_path / "run"]
     first = subprocess.run(words, capture_output=True, text=True)
@@ -394,8 +412,8 @@ def test_a_plan_needs_neither_torchvision_nor_a_decoder():
 
 
 def test_the_network_is_the_one_asked_for():
-    small = network(parser().parse_args([*SMOKE, "--kind", "rank1"]))
-    assert small.kind == "rank1" and sum(p.numel() for p in small.parameters()) < 200_000
+    small: Any = network(parser().parse_args([*SMOKE, "--kind", "rank1"]))
+    assert small.kind == "rank1" and [len(stage) for stage in small.stages] == [1, 1, 1, 1] and small.fc.in_features == 32 * 8
     arguments = parser().parse_args(["kinetics400", "--spatial-atoms", "4", "--checkpointing"])
     model: Any = network(arguments)
     assert model.stages[0][0].checkpointing and len(model.stages[0][0].residual[3].psi) == 4

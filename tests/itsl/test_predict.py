@@ -188,6 +188,7 @@ def test_mistakes_end_in_a_line(finished, said, tmp_path):
     noise = copied(finished, tmp_path / "noise", dataset="noise")
     stages = [stage for stage in Run(run).config["stages"] if stage["name"] != "final"]
     short = copied(finished, tmp_path / "short", stages=stages)
+    coarse = copied(finished, tmp_path / "coarse", stages=stages[:1])
     begun = copied(finished, tmp_path / "begun")
     (begun / "weights.safetensors").unlink()
     damaged = copied(finished, tmp_path / "damaged")
@@ -201,6 +202,7 @@ def test_mistakes_end_in_a_line(finished, said, tmp_path):
         (["--weights", damaged, clip], "weights.safetensors cannot be read"),
         (["--weights", noise, clip], "noise is no run of `python -m stdcf_lib.itsl kinetics400 or folder`"),
         (["--weights", short, clip], "short ended with stage 's-1', in which the network did not see whole clips"),
+        (["--weights", coarse, clip], "coarse ended with stage 't-1', in which the network did not see whole clips"),
         (["--weights", run, clip, "--views", "1", "2"], "crops of --views=2: choose 1 or 3"),
         (["--weights", run, clip, "--views", "0", "1"], "--views=[0, 1]: give 2 integers of at least 1"),
         (["--weights", run, clip, "--views", "many", "1"], "invalid int value: 'many'"),

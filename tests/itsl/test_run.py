@@ -225,12 +225,13 @@ def test_resampled_atoms_answer_to_the_same_scene():
 
 
 @pytest.mark.parametrize(("frozen", "atoms"), [("spatial", "psi"), ("temporal", "phi"), (None, "nothing")])
-def test_frozen_atoms_never_change_and_all_else_does(tmp_path, frozen, atoms):
+def test_frozen_atoms_never_change_and_all_else_does(tmp_path, capsys, frozen, atoms):
     net = small_net()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     stage = Stage("only", 4, 8, frozen, 2.0)
     data = itsl_job.Clips(16), itsl_job.Clips(4)
     run(net, [stage], lambda _: data, tmp_path, Recipe(batch_size=4, weight_decay=0.1), progress=False)
+    assert capsys.readouterr() == ("", "")
     for name, tensor in net.state_dict().items():
         same = tensor.numpy().tobytes() == before[name].numpy().tobytes()
         assert same == name.endswith(atoms), name
@@ -278,7 +279,7 @@ def test_the_rate_warms_up_and_falls_to_nothing():
         optimizer.step()
         scheduler.step()
     assert max(rates) == rates[5] == 1.0 and rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
-    assert 0 < rates[-1] < 0.001
+    assert rates[:5] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6]) and 0 < rates[-1] < 0.001
 
 
 # Runs

@@ -32,6 +32,8 @@ def test_widths_and_strides_are_those_of_table_a():
     rank1: list[Any] = list(ReconstructionAutoencoder("rank1").children())
     middle = [layer.spatial.out_channels for layer in rank1]
     assert middle == [4, 8, 4, 4, 4]
+    others: list[Any] = list(ReconstructionAutoencoder("rank1", middle=(1, 2, 3, 5, 6)).children())
+    assert [layer.spatial.out_channels for layer in others] == [1, 2, 3, 5, 6]
 
 
 def test_all_families_start_with_filters_of_the_same_variance():

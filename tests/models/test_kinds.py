@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from stdcf_lib.models.kinds import KINDS, convolutions, of_kind
+from stdcf_lib.rank1 import initialise
 
 GEOMETRY = {"kernel_size": (3, 3, 5), "stride": (1, 2, 2), "padding": (1, 1, 2), "dilation": (2, 1, 1), "groups": 2}
 
@@ -83,3 +84,12 @@ def test_temporal_dilation_takes_the_padding_along(kind):
     with pytest.raises(ValueError, match="fractional"):
         layer.set_temporal_dilation(3)
     assert (layer.dilation, layer.padding) == ((4, 1, 1), (2, 1, 2))
+
+
+def test_what_follows_a_seed_is_as_after_torchs_own_start_and_ours():
+    torch.manual_seed(0)
+    convolutions("full")[0](2, 3, 3)
+    found = torch.rand(3)
+    torch.manual_seed(0)
+    initialise(nn.Conv3d(2, 3, 3))
+    assert torch.equal(torch.rand(3), found)

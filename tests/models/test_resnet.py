@@ -191,6 +191,8 @@ def test_a_block_begins_as_its_shortcut():
     block = network.stages[0][1]
     x = torch.rand(1, 16, 2, 6, 6)
     torch.testing.assert_close(block(x), x)
+    norms = [layer.weight.unique().tolist() for layer in block.residual if isinstance(layer, nn.BatchNorm3d)]
+    assert norms == [[1.0], [1.0], [0.0]]  # by its last norm alone
 
 
 # The start from an image network
