@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from stdcf_lib.checks import number, whole
-from stdcf_lib.runs import Run
+from stdcf_lib.checks import choice, number, whole
+from stdcf_lib.runs import DamagedRun, Run
 
 Loss = Tensor | tuple[Tensor, dict[str, Tensor]]
 
@@ -96,6 +96,7 @@ def train(
     Raises:
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
         FolderInUse: another process trains in the run's folder.
+        DamagedRun: its checkpoint cannot be read, or is of another training.
     """
     epochs = whole("epochs", epochs)
     save_minutes = None if save_minutes is None else number("save_minutes", save_minutes, least=0)
@@ -139,13 +140,35 @@ class _Loop:
         self.window: dict[str, float] = {}  # sums since the last line of the log
         self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line
         self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at
-        kept = run.restore() if run else None
-        if kept:
-            state, self.metrics = kept
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-            for name in ("done", "seen", "over", "seconds", "waited", "totals", "norm"):
-                setattr(self, name, state[name])
+        if run and (kept := run.restore()):
+            try:
+                self.go_on(*kept)
+            except Exception as error:  # of whatever the parts are made of
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DamagedRun(
+                    f"{run.folder / 'checkpoint.pt'} is of another training ({reason}); remove it, and the run begins anew"
+                ) from error
+
+    def go_on(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
+        """From a checkpoint. Whatever does not fit is refused here, as later it would stop the training in words of torch."""
+        self.done, self.seen = whole("done", state["done"], 0), whole("seen", state["seen"], 0)
+        self.seconds, self.waited = number("seconds", state["seconds"]), number("waited", state["waited"])
+        self.over, self.norm = choice("over", state["over"], (True, False)), state["norm"]
+        self.totals, self.metrics = dict(state["totals"]), metrics
+        _like("norm", self.norm, None if self.norm is None else 0.0)
+        _like("totals", self.totals, dict.fromkeys(self.totals if self.done else (), 0.0))
+        _like("metrics", metrics, [{name: row[name] for name in row.keys()} for row in metrics])
+        for name, part in self.parts.items():
+            fresh = part.state_dict()
+            if name == "optimizer":
+                groups = state[name]["param_groups"]
+                _like(name, groups, fresh["param_groups"])
+                _fits(state[name]["state"], self.optimization.optimizer)
+                for group, now in zip(groups, fresh["param_groups"], strict=True):  # what is on or off may depend on the device
+                    group |= {option: value for option, value in now.items() if value is None or isinstance(value, bool)}
+            elif name != "scaler":  # which has nothing on another device
+                _like(name, state[name], fresh)
+            part.load_state_dict(state[name])
 
     def __call__(
         self,
@@ -317,6 +340,33 @@ class _Loop:
         if self.writing:
             self.writing.result()
             self.writing = None
+
+
+def _like(name: str, kept: Any, fresh: Any) -> None:
+    """See that a part of a state has the parts, the types and the shapes of another."""
+    if isinstance(fresh, dict | list | tuple):
+        kinds: Any = (list, tuple) if isinstance(fresh, list | tuple) else dict
+        if not isinstance(kept, kinds) or len(kept) != len(fresh):
+            raise ValueError(f"{name} has other parts")
+        for key, value in fresh.items() if isinstance(fresh, dict) else enumerate(fresh):
+            _like(f"{name} {key}", kept[key], value)
+    elif isinstance(fresh, Tensor):
+        if not isinstance(kept, Tensor) or kept.shape != fresh.shape or kept.layout != fresh.layout:
+            raise ValueError(f"{name} is no tensor of shape {tuple(fresh.shape)}")
+    elif not isinstance(kept, int | float) and type(kept) is not type(fresh):
+        raise ValueError(f"{name} is {type(kept).__name__}")
+
+
+def _fits(state: dict[Any, Any], optimizer: torch.optim.Optimizer) -> None:
+    """See that what an optimiser remembers, a dictionary for each parameter by its number, has their shapes."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = [{(name, type(value)) for name, value in of_one.items()} for of_one in state.values()]
+    if any(other != names[0] for other in names):
+        raise ValueError("optimizer has not the same parts for every parameter")
+    for place, of_one in state.items():
+        for name, value in of_one.items():
+            if isinstance(value, Tensor):
+                _like(f"optimizer {name}", value, torch.zeros(()) if name == "step" else parameters[place])
 
 
 def _copied(state: Any) -> Any:
