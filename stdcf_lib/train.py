@@ -153,19 +153,22 @@ class _Loop:
         """From a checkpoint. Whatever does not fit is refused here, as later it would stop the training in words of torch."""
         self.done, self.seen = whole("done", state["done"], 0), whole("seen", state["seen"], 0)
         self.seconds, self.waited = number("seconds", state["seconds"]), number("waited", state["waited"])
-        self.over, self.norm = choice("over", state["over"], (True, False)), state["norm"]
-        self.totals, self.metrics = dict(state["totals"]), metrics
-        _like("norm", self.norm, None if self.norm is None else 0.0)
-        _like("totals", self.totals, dict.fromkeys(self.totals if self.done else (), 0.0))
-        _like("metrics", metrics, [{name: row[name] for name in row.keys()} for row in metrics])
+        self.over = choice("over", state["over"], (True, False))
+        self.norm = None if state["norm"] is None else float(state["norm"])
+        self.totals = {name: number(name, total) for name, total in state["totals"].items()}
+        self.metrics = metrics
+        if not isinstance(metrics, list) or not all(isinstance(row, dict) for row in metrics):
+            raise ValueError("its metrics are no dictionaries")
+        if self.totals and not self.done:
+            raise ValueError("its totals are of no step")
         for name, part in self.parts.items():
             fresh = part.state_dict()
             if name == "optimizer":
                 groups = state[name]["param_groups"]
-                _like(name, groups, fresh["param_groups"])
-                _fits(state[name]["state"], self.optimization.optimizer)
                 for group, now in zip(groups, fresh["param_groups"], strict=True):  # what is on or off may depend on the device
                     group |= {option: value for option, value in now.items() if value is None or isinstance(value, bool)}
+                _like(name, groups, fresh["param_groups"])
+                _fits(state[name]["state"], self.optimization.optimizer)
             elif name != "scaler":  # which has nothing on another device
                 _like(name, state[name], fresh)
             part.load_state_dict(state[name])
@@ -343,11 +346,12 @@ class _Loop:
 
 
 def _like(name: str, kept: Any, fresh: Any) -> None:
-    """See that a part of a state has the parts, the types and the shapes of another."""
+    """See that a state has the parts of another, in their types and shapes."""
     if isinstance(fresh, dict | list | tuple):
-        kinds: Any = (list, tuple) if isinstance(fresh, list | tuple) else dict
-        if not isinstance(kept, kinds) or len(kept) != len(fresh):
-            raise ValueError(f"{name} has other parts")
+        if isinstance(fresh, dict) and not (isinstance(kept, dict) and fresh.keys() <= kept.keys()):
+            raise ValueError(f"{name} has not the parts {', '.join(map(str, fresh))}")
+        if isinstance(fresh, list | tuple) and not (isinstance(kept, list | tuple) and len(kept) == len(fresh)):
+            raise ValueError(f"{name} has not {len(fresh)} parts")
         for key, value in fresh.items() if isinstance(fresh, dict) else enumerate(fresh):
             _like(f"{name} {key}", kept[key], value)
     elif isinstance(fresh, Tensor):
