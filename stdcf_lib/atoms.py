@@ -15,6 +15,8 @@ from torch import Tensor
 from stdcf_lib.checks import choice, number, whole, wholes
 
 FAMILIES = ("fourier-bessel", "dct", "random")
+MOST_TAPS = 2**12
+"""Of an atom. [ours] A family holds as many atoms as an atom has taps, so that their number counts twice."""
 
 
 def spatial_atoms(
@@ -40,6 +42,8 @@ def spatial_atoms(
         ValueError: an unknown family, a size below 1, or more atoms than the family offers on this grid.
     """
     height, width = wholes("size", size, 2, meaning="(height, width)")
+    if height * width > MOST_TAPS:
+        raise ValueError(f"size={size!r}: there are atoms of up to {MOST_TAPS:,} pixels")
     if _known(family) == "fourier-bessel":
         every = _fourier_bessel(height, width)
     elif family == "dct":
@@ -71,7 +75,7 @@ def temporal_atoms(
     Raises:
         ValueError: an unknown family, a size below 1, or more atoms than frames.
     """
-    size = whole("size", size)
+    size = whole("size", size, 1, MOST_TAPS)
     every = _orthonormal(size, generator) if _known(family) == "random" else _cosines(size)
     return _first("temporal_atoms", count, 3, every, family, f"{size} frame{'s' * (size > 1)}")
 
@@ -89,7 +93,8 @@ def stretch(atoms: Tensor, factor: float | tuple[float, ...]) -> Tensor:
 
     Args:
         atoms: ψ (M, kh, kw) or φ (N, kt). Every axis but the first is stretched.
-        factor: above 0; below 1 for a coarser grid. One for all of those axes, or one for each.
+        factor: above 0, below 1 for a coarser grid, and to no more than `MOST_TAPS` taps. One for all of those axes, or one for
+            each.
 
     Returns:
         The atoms with, along each axis, the fewest taps that cover factor · k and are odd where k is odd, even where k is
@@ -112,7 +117,7 @@ def stretch(atoms: Tensor, factor: float | tuple[float, ...]) -> Tensor:
     if len(factors) != atoms.dim() - 1:
         raise ValueError(f"factor={factor!r}: give one number, or {atoms.dim() - 1} for atoms of shape {tuple(atoms.shape)}")
     for axis, of_axis in enumerate(factors, 1):
-        if number("factor", of_axis, above=0) == 1:
+        if (of_axis := number("factor", of_axis, most=MOST_TAPS / atoms.shape[axis], above=0)) == 1:
             continue
         shares = _shares(atoms.shape[axis], of_axis).to(atoms)
         atoms = torch.movedim(torch.movedim(atoms, axis, -1) @ shares, -1, axis)

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """An integer from `least` to `most`; True and False are none.
@@ -32,11 +34,19 @@ def wholes(name: str, values: Any, count: int | None = None, least: int = 1, mea
     Args:
         meaning: of the places, for the message, such as "(time, height, width)".
     """
-    found = [_index(value) for value in values] if isinstance(values, Iterable) and not isinstance(values, str) else []
+    found = [_index(value) for value in listed(values) or ()]
     if not found or len(found) != (count or len(found)) or any(value is None or value < least for value in found):
         wanted = f"{count} integers" if count else "integers"
         raise ValueError(f"{name}={values!r}: give {wanted} of at least {least}{meaning and ' '}{meaning}")
     return tuple(value for value in found if value is not None)
+
+
+def listed(values: Any) -> list[Any] | None:
+    """The values of whatever has some; None of what has none, of a text, and of an array or tensor without axes."""
+    try:
+        return None if isinstance(values, str) else list(values)
+    except TypeError:
+        return None
 
 
 def number(
@@ -57,7 +67,7 @@ def number(
     """
     try:
         found = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last of a tensor of several
         found = math.nan
     if not (math.isfinite(found) and least <= found <= most and above < found < below):
         limits = (("of at least", least), ("of at most", most), ("above", above), ("below", below))
@@ -79,6 +89,17 @@ def choice(name: str, value: Any, options: Iterable[Any]) -> Any:
         *others, last = map(repr, options)
         raise ValueError(f"{name}={value!r}: choose {', '.join(others)}{' or ' if others else ''}{last}")
     return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, numpy's among them.
+
+    Example:
+        >>> flag("bias", "no")
+        Traceback (most recent call last):
+        ValueError: bias='no': choose True or False
+    """
+    return choice(name, bool(value) if isinstance(value, np.bool_) else value, (True, False))
 
 
 def _index(value: Any) -> int | None:

@@ -5,7 +5,6 @@ arguments of `torch.nn.Conv3d` in their order, so that it drops in. What it is c
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from stdcf_lib import forms
 from stdcf_lib.atoms import spatial_atoms as make_spatial_atoms
 from stdcf_lib.atoms import temporal_atoms as make_temporal_atoms
-from stdcf_lib.checks import choice
+from stdcf_lib.checks import choice, flag, listed
 from stdcf_lib.decompose import joint_decomposition
 from stdcf_lib.geometry import (
     Size,
@@ -89,7 +88,7 @@ class _STDCF(nn.Module):
         self.psi, self.phi = nn.Parameter(psi.to(**options)), nn.Parameter(phi.to(**options))
         pairs = (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
         self.alpha = nn.Parameter(torch.empty(pairs[0], pairs[1] // self.groups, len(psi), len(phi), **options))
-        self.register_parameter("bias", nn.Parameter(torch.empty(self.out_channels, **options)) if bias else None)
+        self.register_parameter("bias", nn.Parameter(torch.empty(self.out_channels, **options)) if flag("bias", bias) else None)
         self.padding = padding
         self._draw()
 
@@ -160,8 +159,7 @@ class _STDCF(nn.Module):
         These are the two stages of ITSL: stage-t fixes ψ, stage-s fixes φ. Frozen atoms have `requires_grad=False`;
         make the optimiser afterwards.
         """
-        if what not in ("spatial", "temporal", "both", None):
-            raise ValueError(f"freeze({what!r}): choose 'spatial', 'temporal', 'both' or None")
+        choice("what", what, ("spatial", "temporal", "both", None))
         self.psi.requires_grad_(what not in ("spatial", "both"))
         self.phi.requires_grad_(what not in ("temporal", "both"))
 
@@ -182,7 +180,7 @@ class _STDCF(nn.Module):
             ValueError: a dilation below 1, or a padding that would have to be fractional (use `padding="same"`).
         """
         now = self._dilation
-        space = now[1:] if spatial is None else tuple(spatial) if isinstance(spatial, Iterable) else (spatial, spatial)
+        space = now[1:] if spatial is None else listed(spatial) or (spatial, spatial)
         new = triple("dilation", (now[0] if temporal is None else temporal, *space))
         self._padding_for(self.kernel_size, new)  # refuses what cannot be, before anything changes
         self._dilation = new

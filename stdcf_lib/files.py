@@ -1,16 +1,18 @@
-"""How a file is written, whole or not at all, and how weights are read."""
+"""How a file is written, whole or not at all, and how weights are written and read."""
 
 import errno
 import glob
+import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 try:
@@ -20,6 +22,8 @@ except ImportError:  # not on Windows, where what another process writes cannot 
 
 # Whatever ends like this was being written by a process that died; nobody else names a file so.
 HALF_WRITTEN = ".stdcf-half-written"
+DIGEST = "stdcf sha256"
+"""Under this key of a safetensors file's metadata is the digest of the rest."""
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
@@ -76,23 +80,60 @@ def in_words(path: Path) -> Iterator[None]:
         raise OSError(error.errno, words, str(path.parent)) from error
 
 
+def as_safetensors(weights: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file of weights and metadata, with a digest of both, by which `read_safetensors` sees that bits changed."""
+    weights, about = dict(weights), dict(about or {})
+    return save(weights, about | {DIGEST: _digest(weights, about)})
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file, the digest of `as_safetensors` left out. One without, as others write
+    it, is read as it is.
+
+    Raises:
+        ValueError: a file that is none, or that was changed after it was written.
+        OSError: it cannot be opened.
+    """
+    with open(path, "rb"):  # what is missing, a folder or not to be read is refused in the system's own words
+        pass
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # safetensors raises what its parts raise: SafetensorError, KeyError, RuntimeError, …
+        raise ValueError(f"{path} holds no weights that safetensors can load: {_reason(error)}") from error
+    written = about.pop(DIGEST, None)
+    if written is not None and written != _digest(weights, about):
+        raise ValueError(f"{path} was changed after it was written: its digest is another; restore the file")
+    return weights, about
+
+
+def _digest(weights: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    found = hashlib.sha256(json.dumps(sorted(about.items())).encode())
+    for name, tensor in sorted(weights.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A state_dict that `torch.save` or safetensors has written. Nothing in the file is run.
 
     Raises:
-        ValueError: a file that holds none.
+        ValueError: a file that holds none, or as `read_safetensors` does.
         OSError: it cannot be opened.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
-    except Exception as error:  # torch raises what its parts raise: UnpicklingError, RuntimeError, EOFError, …
-        kind = "safetensors" if isinstance(error, SafetensorError) else "torch"
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} holds no weights that {kind} can load: {reason}") from error
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    with open(path, "rb") as file:
+        try:
+            weights = torch.load(file, weights_only=True, map_location="cpu")
+        except Exception as error:  # torch raises what its parts raise: UnpicklingError, RuntimeError, EOFError, OSError, …
+            raise ValueError(f"{path} holds no weights that torch can load: {_reason(error)}") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} is no state_dict: give a dictionary of tensors, as `network.state_dict()` is one")
     return weights
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -4,26 +4,29 @@ Each function checks an argument of `torch.nn.Conv3d` under the name that it has
 ValueError. (`torch` itself leaves some of them until the first input.)
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from stdcf_lib.checks import choice, whole, wholes
+from stdcf_lib.checks import choice, listed, whole, wholes
 
 Triple = tuple[int, int, int]
 Size = int | Triple
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+MOST = 2**20
+"""Of channels, taps, or voxels of a stride. [ours] torch fails at more in words of its own, some of them at the first input."""
 
 
 def triple(name: str, value: Any, least: int = 1) -> Triple:
     """One integer for all three axes, or one for each."""
-    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,) * 3
+    given = listed(value)
     try:
-        time, height, width = wholes(name, given, 3, least)
+        time, height, width = wholes(name, (value,) * 3 if given is None else given, 3, least)
+        for size in (time, height, width):
+            whole(name, size, least, MOST)
     except ValueError:
         raise ValueError(
-            f"{name}={value!r}: give an integer of at least {least}, or three of them (time, height, width)"
+            f"{name}={value!r}: give an integer of at least {least} (at most {MOST:,}), or three of them (time, height, width)"
         ) from None
     return time, height, width
 
@@ -55,7 +58,7 @@ def padding_mode_of(value: Any, transposed: bool) -> str:
 def channels_of(in_channels: Any, out_channels: Any, groups: Any, out_name: str = "out_channels") -> Triple:
     """Channels in and out, and the number of groups that divides both."""
     groups = whole("groups", groups)
-    found = [whole(name, value) for name, value in (("in_channels", in_channels), (out_name, out_channels))]
+    found = [whole(name, value, 1, MOST) for name, value in (("in_channels", in_channels), (out_name, out_channels))]
     for name, value in zip(("in_channels", out_name), found, strict=True):
         if value % groups:
             raise ValueError(f"{name}={value} does not divide into groups={groups}; choose a divisor of {value} for groups")

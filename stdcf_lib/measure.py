@@ -43,7 +43,7 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: a size that is not a tuple of integers of at least 1.
+        ValueError: a size that is not a tuple of integers of at least 1, or that the model does not take.
 
     Example:
         >>> cost(nn.Conv3d(3, 4, 3, padding=1), (1, 3, 8, 10, 10))
@@ -60,7 +60,6 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
     # (`torch.func.functional_call` loses the weights of a module that the network holds twice.)
     shapes = copy.deepcopy(model, state)
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    x = torch.empty(input_size, device="meta", dtype=floats[0] if floats else None)
     kept = set()
 
     def keep(tensor: Tensor) -> Tensor:
@@ -71,8 +70,12 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> Cost:
     for module in shapes.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(counter.linear)
-    with torch.enable_grad(), counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        shapes(x)
+    try:
+        x = torch.empty(input_size, device="meta", dtype=floats[0] if floats else None)
+        with torch.enable_grad(), counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            shapes(x)
+    except (RuntimeError, TypeError) as error:  # torch's words for shapes that do not fit, and for numbers beyond its own
+        raise ValueError(f"input_size={input_size}: the model does not take it ({str(error).partition(chr(10))[0]})") from error
 
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stdcf_lib.checks import whole
+from stdcf_lib.checks import flag, whole
 from stdcf_lib.geometry import (
     Size,
     Triple,
@@ -48,6 +48,7 @@ class _Rank1(nn.Module):
         if between is not None and not isinstance(between, nn.Module):
             raise TypeError(f"between={between!r}: give a module, such as torch.nn.ReLU(), or None")
         in_channels, out_channels, groups = channels
+        bias = flag("bias", bias)
         middle = (
             out_channels if middle_channels is None else channels_of(in_channels, middle_channels, groups, "middle_channels")[1]
         )

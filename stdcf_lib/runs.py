@@ -18,17 +18,17 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from stdcf_lib.files import in_words, tidy, write
+from stdcf_lib.files import as_safetensors, in_words, read_safetensors, tidy, write
 
 try:
     import fcntl
@@ -87,17 +87,27 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What `start` wrote. Raises FileNotFoundError if nothing, DamagedRun if it cannot be read."""
-        return self._read("config.json", json.loads)
+        path = self._there("config.json")
+        return _dictionary(path.read_bytes(), str(path))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One dictionary an epoch, as `stdcf_lib.train.train` returns them. Raises as `config` does."""
-        return self._read("metrics.jsonl", lambda content: [json.loads(line) for line in content.splitlines()])
+        return self.rows("metrics.jsonl")
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """A file with a dictionary in each line. Raises as `config` does, and names the line."""
+        path = self._there(name)
+        return [_dictionary(line, f"line {n} of {path}") for n, line in enumerate(path.read_bytes().splitlines(), 1)]
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The trained weights, for `load_state_dict`. Raises as `config` does."""
-        return self._read("weights.safetensors", load)
+        """The trained weights, for `load_state_dict`. Raises as `config` does, and where bits have changed since."""
+        path = self._there("weights.safetensors")
+        try:
+            return read_safetensors(path)[0]
+        except ValueError as error:
+            raise _damaged(path, error) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -157,12 +167,16 @@ class Run:
         """The state and metrics of the last `save`, or None if there is none.
 
         Raises:
-            DamagedRun: the checkpoint cannot be read.
+            DamagedRun: the checkpoint cannot be read, or bits of it have changed.
         """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return None
-        try:  # it may have been written on another device
+        try:
+            with zipfile.ZipFile(path) as parts:  # which has a checksum of each part, and torch does not look at them
+                if changed := parts.testzip():
+                    raise ValueError(f"{changed} in it was changed after it was written")
+            # It may have been written on another device.
             kept = torch.load(path, weights_only=True, map_location="cpu")
             return kept["state"], kept["metrics"]
         except Exception as error:  # torch raises what its parts raise: RuntimeError, UnpicklingError, EOFError, KeyError, …
@@ -176,7 +190,7 @@ class Run:
             name: tensor.to(self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
             for name, tensor in model.state_dict().items()
         }
-        self.keep("weights.safetensors", save(weights))
+        self.keep("weights.safetensors", as_safetensors(weights))
         self._tidy()
 
     def keep(self, name: str, content: bytes | memoryview) -> None:
@@ -214,22 +228,31 @@ class Run:
         if self.finished:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
-    def _read(self, name: str, parse: Callable[[bytes], Any]) -> Any:
+    def _there(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
             raise FileNotFoundError(f"no {name} in {str(self.folder)!r}; train it first (`make runs` for a kept run)")
-        try:
-            return parse(path.read_bytes())
-        except (ValueError, SafetensorError) as error:
-            raise DamagedRun(
-                f"{path} cannot be read ({error}); restore it, or remove the run's folder and train it again"
-            ) from error
+        return path
 
     def _write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
 
     def _write(self, name: str, text: str) -> None:
         self.keep(name, text.encode())
+
+
+def _dictionary(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}, no dictionary")
+    except (ValueError, RecursionError) as error:
+        raise _damaged(where, error) from error
+    return found
+
+
+def _damaged(where: Path | str, error: Exception) -> DamagedRun:
+    return DamagedRun(f"{where} cannot be read ({error}); restore it, or remove the run's folder and train it again")
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from stdcf_lib.checks import number, whole
-from stdcf_lib.runs import Run
+from stdcf_lib.checks import choice, number, whole
+from stdcf_lib.runs import DamagedRun, Run
 
 Loss = Tensor | tuple[Tensor, dict[str, Tensor]]
 
@@ -104,6 +104,7 @@ def train(
     Raises:
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
         FolderInUse: another process trains in the run's folder.
+        DamagedRun: its checkpoint cannot be read, or is of another training.
     """
     epochs = whole("epochs", epochs)
     save_minutes = None if save_minutes is None else number("save_minutes", save_minutes, least=0)
@@ -147,13 +148,41 @@ class _Loop:
         self.window: dict[str, float] = {}  # sums since the last line of the log
         self.batches, self.line = 0, (0, 0.0, 0.0)  # in it; and the step, the time and the waiting at that line, or a resume
         self.norm: Tensor | float | None = None  # of the gradient, when it was last looked at
-        kept = run.restore() if run else None
-        if kept:
-            state, self.metrics = kept
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-            for name in ("done", "seen", "over", "seconds", "waited", "totals", "norm", "window", "batches"):
-                setattr(self, name, state.get(name, getattr(self, name)))  # of an older version there are no last two
+        if run and (kept := run.restore()):
+            try:
+                self.go_on(*kept)
+            except Exception as error:  # of whatever the parts are made of
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DamagedRun(
+                    f"{run.folder / 'checkpoint.pt'} is of another training ({reason}); remove it, and the run begins anew"
+                ) from error
+
+    def go_on(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
+        """From a checkpoint. Whatever does not fit is refused here, as later it would stop the training in words of torch."""
+        self.done, self.seen = whole("done", state["done"], 0), whole("seen", state["seen"], 0)
+        self.seconds, self.waited = number("seconds", state["seconds"]), number("waited", state["waited"])
+        self.over = choice("over", state["over"], (True, False))
+        self.norm = None if state["norm"] is None else float(state["norm"])
+        self.totals = {name: number(name, total) for name, total in state["totals"].items()}
+        # An older version kept none of the line of the log that it was in.
+        self.window = {name: number(name, total) for name, total in state.get("window", {}).items()}
+        self.batches = whole("batches", state.get("batches", 0), 0)
+        self.metrics = metrics
+        if not isinstance(metrics, list) or not all(isinstance(row, dict) for row in metrics):
+            raise ValueError("its metrics are no dictionaries")
+        if self.totals and not self.done:
+            raise ValueError("its totals are of no step")
+        for name, part in self.parts.items():
+            fresh = part.state_dict()
+            if name == "optimizer":
+                groups = state[name]["param_groups"]
+                for group, now in zip(groups, fresh["param_groups"], strict=True):  # what is on or off may depend on the device
+                    group |= {option: value for option, value in now.items() if value is None or isinstance(value, bool)}
+                _like(name, groups, fresh["param_groups"])
+                _fits(state[name]["state"], self.optimization.optimizer)
+            elif name != "scaler":  # which has nothing on another device
+                _like(name, state[name], fresh)
+            part.load_state_dict(state[name])
 
     def __call__(
         self,
@@ -325,6 +354,34 @@ class _Loop:
         if self.writing:
             self.writing.result()
             self.writing = None
+
+
+def _like(name: str, kept: Any, fresh: Any) -> None:
+    """See that a state has the parts of another, in their types and shapes."""
+    if isinstance(fresh, dict | list | tuple):
+        if isinstance(fresh, dict) and not (isinstance(kept, dict) and fresh.keys() <= kept.keys()):
+            raise ValueError(f"{name} has not the parts {', '.join(map(str, fresh))}")
+        if isinstance(fresh, list | tuple) and not (isinstance(kept, list | tuple) and len(kept) == len(fresh)):
+            raise ValueError(f"{name} has not {len(fresh)} parts")
+        for key, value in fresh.items() if isinstance(fresh, dict) else enumerate(fresh):
+            _like(f"{name} {key}", kept[key], value)
+    elif isinstance(fresh, Tensor):
+        if not isinstance(kept, Tensor) or kept.shape != fresh.shape or kept.layout != fresh.layout:
+            raise ValueError(f"{name} is no tensor of shape {tuple(fresh.shape)}")
+    elif not isinstance(kept, int | float) and type(kept) is not type(fresh):
+        raise ValueError(f"{name} is {type(kept).__name__}")
+
+
+def _fits(state: dict[Any, Any], optimizer: torch.optim.Optimizer) -> None:
+    """See that what an optimiser remembers, a dictionary for each parameter by its number, has their shapes."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = [{(name, type(value)) for name, value in of_one.items()} for of_one in state.values()]
+    if any(other != names[0] for other in names):
+        raise ValueError("optimizer has not the same parts for every parameter")
+    for place, of_one in state.items():
+        for name, value in of_one.items():
+            if isinstance(value, Tensor):
+                _like(f"optimizer {name}", value, torch.zeros(()) if name == "step" else parameters[place])
 
 
 def _copied(state: Any) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdcf_lib.checks import choice, number, whole, wholes
+from stdcf_lib.checks import choice, flag, number, whole, wholes
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
@@ -28,7 +28,7 @@ def test_bounds_are_named_and_included():
         whole("label", 10, 0, 9)
 
 
-@pytest.mark.parametrize("values", [(), 3, "33", (1, 2, 3), None])
+@pytest.mark.parametrize("values", [(), 3, "33", (1, 2, 3), None, np.array(2), torch.tensor(2)])
 def test_another_number_of_integers_is_refused(values):
     with pytest.raises(ValueError, match=r"size=.*: give 2 integers"):
         wholes("size", values, 2)
@@ -39,11 +39,18 @@ def test_another_number_of_integers_is_refused(values):
 
 def test_numbers_are_finite_and_within_their_bounds():
     assert number("tempo", np.float32(0.5), above=0) == 0.5 and number("share", 1, 0, 1) == 1.0
-    for value in (0, -1, float("nan"), float("inf"), True, "2", None, 10**400):
+    for value in (0, -1, float("nan"), float("inf"), True, "2", None, 10**400, torch.ones(2)):
         with pytest.raises(ValueError, match=r"tempo=.*: give a finite number above 0"):
             number("tempo", value, above=0)
     with pytest.raises(ValueError, match="dropout=1: give a finite number of at least 0 and below 1"):
         number("dropout", 1, 0, below=1)
+
+
+def test_a_flag_is_true_or_false():
+    assert flag("bias", True) is True and flag("bias", np.bool_(False)) is False
+    for value in (1, None, "yes", np.zeros(2)):
+        with pytest.raises(ValueError, match=r"bias=.*: choose True or False"):
+            flag("bias", value)
 
 
 def test_a_choice_is_one_of_the_options():

@@ -324,6 +324,9 @@ def test_a_frozen_convolution_becomes_a_frozen_layer():
 
 
 BAD = [
+    ({"kernel_size": 2**31}, "kernel_size=2147483648: give an integer of at least 1 .at most 1,048,576."),
+    ({"in_channels": 2**31}, "in_channels=2147483648: give an integer from 1 to 1048576"),
+    ({"bias": np.zeros(2)}, "bias=.*: choose True or False"),
     ({"in_channels": 0}, "in_channels=0"),
     ({"in_channels": 3, "groups": 2}, "in_channels=3 does not divide into groups=2"),
     ({"out_channels": True}, "out_channels=True"),
@@ -381,7 +384,9 @@ def test_bad_arguments_are_named(layer, options, told):
         (lambda conv: conv(torch.zeros(2, 3, 5, 5, 5)), ValueError, r"input of shape \(2, 3, 5, 5, 5\)"),
         (lambda conv: conv(torch.zeros(4, 5, 5)), ValueError, r"input of shape \(4, 5, 5\)"),
         (lambda conv: conv(torch.zeros(2, 4, 5, 5, 5, dtype=torch.uint8)), TypeError, r"torch\.uint8"),
-        (lambda conv: conv.freeze("time"), ValueError, "freeze\\('time'\\)"),
+        (lambda conv: conv.freeze("time"), ValueError, "what='time': choose 'spatial', 'temporal', 'both' or None"),
+        (lambda conv: conv.freeze(np.zeros(2)), ValueError, r"what=array.*: choose 'spatial'"),
+        (lambda conv: conv.dilate(spatial=np.array(0)), ValueError, r"dilation=\(1, array\(0\), array\(0\)\)"),
         (lambda conv: conv.dilate(temporal=0), ValueError, r"dilation=\(0, 1, 1\)"),
         (lambda conv: conv.dilate(spatial=1.5), ValueError, r"dilation=\(1, 1.5, 1.5\)"),
         (lambda conv: conv.swap(phi=torch.zeros(2, 5)), ValueError, r"phi of shape \(2, 5\).*\(3, kt\)"),

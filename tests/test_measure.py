@@ -68,3 +68,6 @@ def test_bad_arguments_are_named():
         cost(cast(Any, lambda x: x), (1,))
     with pytest.raises(ValueError, match="input_size="):
         cost(nn.ReLU(), (1, 0))
+    for size in ((2, 3), (10**30, 1)):
+        with pytest.raises(ValueError, match=r"input_size=\(.*\): the model does not take it"):
+            cost(nn.Linear(4, 1), size)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from stdcf_lib import runs
@@ -184,6 +185,8 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_writing_and_what_a
     [
         ("config.json", b"{"),
         ("config.json", b"\xff\xfe"),
+        ("config.json", b"[1]"),
+        ("config.json", b"[" * 100_000),
         ("metrics.jsonl", b'{"epoch": 1}\n{"epo'),
         ("weights.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
         ("weights.safetensors", b""),
@@ -202,6 +205,32 @@ def test_damaged_files_are_named_with_a_remedy(tmp_path, name, content):
     }
     with pytest.raises(DamagedRun, match=rf"{name} cannot be read .*; (restore|remove)"):
         read[name]()
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    for content in (b'{"epoch": 1}\n{"epo', b'{"epoch": 1}\n3\n'):
+        (tmp_path / "metrics.jsonl").write_bytes(content)
+        with pytest.raises(DamagedRun, match=r"^line 2 of .*metrics.jsonl cannot be read"):
+            _ = Run(tmp_path).metrics
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "checkpoint.pt"])
+def test_bits_that_have_changed_are_seen(tmp_path, name):
+    run, values = Run(tmp_path), nn.Linear(1, 1)
+    nn.init.constant_(values.weight, 1.2345)
+    run.save({"model": values.state_dict()}, []) if name == "checkpoint.pt" else run.finish(values, [])
+    path = tmp_path / name
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(values.weight.detach().numpy().tobytes())] ^= 4
+    path.write_bytes(whole)
+    with pytest.raises(DamagedRun, match=rf"{name} cannot be read .*was changed after it was written.*; (restore|remove)"):
+        _ = run.restore() if name == "checkpoint.pt" else run.weights
+
+
+def test_weights_without_a_digest_are_read(tmp_path):
+    """As others write them, and as runs of before have kept them."""
+    save_file({"w": torch.ones(2)}, tmp_path / "weights.safetensors")
+    assert Run(tmp_path).weights.keys() == {"w"}
 
 
 def test_a_checkpoint_of_something_else_is_damaged(tmp_path):

@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 import threading
 import time
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcf_lib.runs import Run
+from stdcf_lib.runs import DamagedRun, Run
 from stdcf_lib.train import READ_EVERY, Optimization, _Loop, peak_bytes, shuffled, train
 
 x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -338,6 +339,37 @@ def test_a_diverging_loss_stops_the_run(tmp_path):
             save_minutes=0, progress=False,
         )  # fmt: skip
     assert Run(tmp_path).restore() is None
+
+
+def _without(state, *names):
+    return {name: part for name, part in state.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state | {"model": nn.Linear(3, 3).state_dict()}, "model .* is no tensor of shape"),
+        (lambda state: state | {"optimizer": torch.optim.RMSprop(start()[0].parameters()).state_dict()}, "has not the parts"),
+        (lambda state: state | {"optimizer": {"state": {0: {"step": torch.ones(2)}}, "param_groups": None}}, "."),
+        (lambda state: _without(state, "norm"), "norm"),
+        (lambda state: state | {"done": -1}, "done=-1: give an integer of at least 0"),
+        (lambda state: state | {"totals": {"loss": 1.0}}, "its totals are of no step"),
+        (lambda state: None, "not subscriptable"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, reason):
+    model, optimizer = start()
+    with pytest.raises(FloatingPointError):  # in the second epoch
+        bad = itertools.chain([1.0] * 5, [torch.inf] * 5)
+        train(
+            model, shuffled(40, 8, seed=1), lambda m, i: loss(m, i) * next(bad), Optimization(optimizer), 2, run=Run(tmp_path),
+            progress=False,
+        )  # fmt: skip
+    kept = Run(tmp_path).restore()
+    assert kept
+    Run(tmp_path).save(change(kept[0]), kept[1])
+    with pytest.raises(DamagedRun, match=rf"checkpoint.pt is of another training \(.*{reason}.*; remove it"):
+        train(model, shuffled(40, 8, seed=1), loss, Optimization(optimizer), 2, run=Run(tmp_path), progress=False)
 
 
 def test_every_epoch_has_all_samples_in_an_order_of_its_own():

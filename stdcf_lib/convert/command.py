@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from stdcf_lib.convert.timing import seconds
 from stdcf_lib.files import read_weights
 from stdcf_lib.measure import cost
 
+MOST_NUMBERS = 2**28
+"""In the input that is drawn, 1 GiB of them. [ours]"""
 HELD_OUT = 10
 """One of so many clips, and at least one, is held out of the recovery, to say how far it came."""
 
@@ -119,6 +122,10 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[tuple[int, ...], nn.Modul
     if size is None:
         raise ValueError("name the shape of the network's input with --input, batch included, such as --input 1 3 16 112 112")
     size = wholes("--input", size, meaning="(batch, channels, frames, height, width)")
+    if math.prod(size) > MOST_NUMBERS:
+        raise ValueError(
+            f"--input {' '.join(map(str, size))} has {math.prod(size):,} numbers; at most {MOST_NUMBERS:,} will do"
+        )
     if weights is not None and is_file:
         try:
             network.load_state_dict(read_weights(Path(weights)))

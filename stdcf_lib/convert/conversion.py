@@ -93,7 +93,7 @@ def to_stdcf(
         raise ValueError("macs needs input_size, the shape of the input that they are counted for")
 
     convs = convertible(network)
-    sizes = input_sizes(network, convs, input_size) if input_size else {}
+    sizes = {} if input_size is None else input_sizes(network, convs, input_size)
     if given:
         ((budget, share),) = given.items()
         found = options(convs, sizes, *most)
@@ -138,7 +138,7 @@ def replaced(
 
 def _left(network: nn.Module, found: Options, budget: str, share: float, input_size: tuple[int, ...] | None) -> int:
     """What a share of the network's parameters or MACs leaves for the layers that may convert."""
-    every = cost(network, input_size).macs if budget == "macs" and input_size else parameters_of(network)
+    every = cost(network, input_size).macs if budget == "macs" and input_size is not None else parameters_of(network)
     others = every - sum(getattr(of_layer[0], budget) for of_layer in found.values())
     least = others + sum(min(getattr(option, budget) for option in of_layer) for of_layer in found.values())
     if int(share * every) < least:

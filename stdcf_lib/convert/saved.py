@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as as_bytes
 from torch import nn
 
+from stdcf_lib.checks import wholes
 from stdcf_lib.conv import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.convert.conversion import replaced
 from stdcf_lib.convert.named import build, video_models
-from stdcf_lib.files import write
+from stdcf_lib.files import as_safetensors, read_safetensors, write
 
 KEY = "stdcf"
 """Of the safetensors file's metadata; under it is JSON."""
@@ -40,7 +39,7 @@ def save(network: nn.Module, path: Path | str, source: str | None = None) -> Non
         raise ValueError(f"network {type(network).__name__} has no STDCF layer; convert it with to_stdcf first")
     # Weights that two modules share are written twice, and are one again in the network that loads them.
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    write(Path(path), as_bytes(weights, {KEY: json.dumps({"source": source, "layers": layers})}))
+    write(Path(path), as_safetensors(weights, {KEY: json.dumps({"source": source, "layers": layers})}))
 
 
 def load(path: Path | str, network: nn.Module | None = None) -> nn.Module:
@@ -55,36 +54,37 @@ def load(path: Path | str, network: nn.Module | None = None) -> nn.Module:
         A copy of `network` with the file's layers and weights, in its mode and on its devices.
 
     Raises:
-        ValueError: a file that `save` has not written, or not all of it; or of another network.
+        ValueError: a file that `save` has not written, or not all of it, or that was changed since; or of another network.
         OSError: no such file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(KEY, "null"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError) as error:
+        weights, metadata = read_safetensors(path)
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}); save the network again") from error
-    if about is None:
-        raise ValueError(f"{path} was not written by stdcf_lib.convert.save: it does not say which layers are STDCF")
-    source, layers = about["source"], about["layers"]
+    try:
+        about = json.loads(metadata[KEY])
+        source, forms = about["source"], {name: form["way"] for name, form in about["layers"].items()}
+        atoms: Any = {name: wholes("atoms", form["atoms"], 2) for name, form in about["layers"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} was not written by stdcf_lib.convert.save: it does not say which layers are STDCF") from error
     if network is None:
         if source not in video_models():
             raise ValueError(f"{path} is of {source or 'a network without a name'}; build it and give it: load(path, network)")
         network = build(source)
 
-    there: dict[str, Any] = {name: module for name, module in network.named_modules() if name in layers}
-    for name, form in layers.items():
+    there: dict[str, Any] = {name: module for name, module in network.named_modules() if name in forms}
+    for name, form in forms.items():
         found = _way(there[name]) if name in there else "nothing of that name"
-        if found != form["way"]:
-            raise ValueError(f"{path} is of another network: its layer {name!r} is {form['way']}, and there is {found}")
+        if found != form:
+            raise ValueError(f"{path} is of another network: its layer {name!r} is {form}, and there is {found}")
     convs = {name: module for name, module in there.items() if not isinstance(module, _STDCF)}
-    converted, _ = replaced(network, convs, {name: layers[name]["atoms"] for name in convs}, fit=False)
     try:
+        converted, _ = replaced(network, convs, {name: atoms[name] for name in convs}, fit=False)
         converted.load_state_dict(weights)
-    except RuntimeError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is of another network: {' '.join(str(error).split())}") from error
     return converted
 

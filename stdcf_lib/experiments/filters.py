@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stdcf_lib.capacity import matricize
 from stdcf_lib.decompose import energies
 from stdcf_lib.experiments import reconstruction, tempo
+from stdcf_lib.files import read_weights
 from stdcf_lib.runs import Run, runs_folder
 
 ATOMS = (5, 3)  # the paper's, of the joint filters that the race is about
@@ -154,7 +154,7 @@ def trained_filters(name: str) -> dict[str, Tensor]:
     """
     network = NETWORKS[name]
     if network.file:
-        weights = load_file(theirs() / network.file)
+        weights = read_weights(theirs() / network.file)
         order = sorted(weights, key=lambda key: [int(part) if part.isdigit() else part for part in key.split(".")])
         return {key.removesuffix(".weight"): weights[key] for key in order}
     of_seed = reconstruction.trained if name == "digits" else tempo.trained

@@ -41,7 +41,10 @@ class Rank(Explorable):
 
     def __init__(self, alpha: Any, middle: int = 1, gauge: float = 0.0) -> None:
         layer = alpha if isinstance(alpha, STDCFConv3d) else None
-        values = rounded(alpha.alpha if layer is not None else alpha)
+        try:
+            values = rounded(alpha.alpha if layer is not None else alpha)
+        except (TypeError, ValueError, RuntimeError):  # numpy's and torch's, of what is no array of numbers
+            raise ValueError(f"alpha is {type(alpha).__name__}; give an array of numbers (C_out, C_in, K_u, K_t)") from None
         sides = sorted(capacity.matricize(np.array(values)).shape)
         if sides[0] > MOST[0] or sides[1] > MOST[1]:
             raise ValueError(f"alpha unfolds to {sides[0]} by {sides[1]}: there is room to show up to {MOST[0]} by {MOST[1]}")

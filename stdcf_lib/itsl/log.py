@@ -9,15 +9,23 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from stdcf_lib.runs import Run
+from stdcf_lib.runs import DamagedRun, Run
 
 FILE = "log.jsonl"
 
 
 def logged(folder: Path | str) -> list[dict[str, Any]]:
-    """The lines that a run has logged so far, those of its epochs among them; none if there are none."""
+    """The lines that a run has logged so far, those of its epochs among them; none if there are none.
+
+    Raises:
+        DamagedRun: a line that cannot be read, or that says of no step.
+    """
     path = Path(folder, FILE)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = Run(folder).rows(FILE) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if type(line.get("step")) is not int:
+            raise DamagedRun(f"line {number} of {path} has no step; restore the file, or remove it")
+    return lines
 
 
 class Log:

@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stdcf_lib.checks import choice, wholes
+from stdcf_lib.checks import choice, whole, wholes
 from stdcf_lib.data.video import VideoError
 from stdcf_lib.data.video_clips import VideoClips
 from stdcf_lib.itsl import AtomSwap, Recipe, Stage
@@ -20,6 +22,7 @@ from stdcf_lib.runs import Run
 
 BEST = 5
 AT_A_TIME = 8  # views on the device
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Trained(NamedTuple):
@@ -49,23 +52,53 @@ def trained(folder: Path | str) -> Trained:
             f"{folder} is no run of `python -m stdcf_lib.itsl {' or '.join(STRIDED)}`, whose videos are shown as predict shows "
             "them; name one"
         )
-    stages = [Stage(**stage) for stage in config["stages"]]
-    if (stages[-1].frames, stages[-1].size) != (config["frames"], config["size"]):
+    weights = run.weights
+    with _described(folder):
+        stages = [Stage(**stage) for stage in config["stages"]]
+        for name in ("num_classes", "frames", "size", "stride"):
+            whole(name, config[name])
+        wholes("views", config["views"], 2)
+        choice("precision", config["precision"], ("no", *HALVES))
+        if not all(isinstance(name, str) for name in config["classes"]):
+            raise TypeError("classes are no names")
+        last = stages[-1]
+    if (last.frames, last.size) != (config["frames"], config["size"]):
         raise ValueError(
-            f"{folder} ended with stage {stages[-1].name!r}, in which the network did not see whole clips; train with a final "
+            f"{folder} ended with stage {last.name!r}, in which the network did not see whole clips; train with a final "
             "stage (--final-epochs)"
         )
-    form = {name: config[name] for name in ("kind", "small", "spatial_atoms", "temporal_atoms") if name in config}
-    network = build(num_classes=config["num_classes"], **form)
-    recipe = Recipe(swap=config["swap"], grid=config["grid"])
-    swaps = AtomSwap(network, recipe.anchor(stages), recipe.swap)
-    for stage in stages:  # the atoms have the size that the last stage left them with
-        swaps.to(stage)
-    network.load_state_dict(run.weights)
+    with _described(folder):
+        if config["num_classes"] != len(weights["fc.bias"]):  # before so many are made room for
+            raise ValueError(f"num_classes={config['num_classes']}, and the weights are of {len(weights['fc.bias'])}")
+        network = _as_it_ended(config, stages)
+        network.load_state_dict(weights)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     # What has no name is called by its number.
     names = [*config["classes"], *map(str, range(len(config["classes"]), config["num_classes"]))]
     return Trained(network.to(device or "cpu").eval(), names, config)
+
+
+@contextmanager
+def _described(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong within is the fault of what a run's folder says of its network."""
+    try:
+        yield
+    except Exception as error:  # of whatever the network is made of
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{folder / 'config.json'} and the weights beside it are of no network that there is ({reason}); restore them"
+        ) from error
+
+
+def _as_it_ended(config: dict[str, Any], stages: list[Stage]) -> VideoResNet:
+    """The network of a run, its atoms of the sizes that the last stage has left them with."""
+    form = {name: config[name] for name in ("kind", "small", "spatial_atoms", "temporal_atoms") if name in config}
+    network = build(num_classes=config["num_classes"], **form)
+    recipe = Recipe(swap=config["swap"], grid=config["grid"])
+    swaps = AtomSwap(network, recipe.anchor(stages), recipe.swap)
+    for stage in stages:
+        swaps.to(stage)
+    return network
 
 
 @torch.no_grad()
@@ -88,7 +121,7 @@ def scores(run: Trained, clip: Path | str, views: tuple[int, int] | None = None)
         [(path, 0)], False, config["frames"], config["stride"], config["size"], views or tuple(config["views"])
     ).clip(path)
     shown = shown if shown.dim() == 5 else shown[None]
-    half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(config["precision"])
+    half = HALVES.get(config["precision"])
     chances = []
     for part in shown.split(AT_A_TIME):
         with torch.autocast(device.type, half, enabled=half is not None):

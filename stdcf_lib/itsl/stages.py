@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from stdcf_lib.checks import choice, number, whole
 
+MOST_ITERATIONS = 1000
+"""Of stage-t and stage-s. [ours]"""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -51,7 +54,8 @@ def schedule(
     """The stages of ITSL: t-1, s-1, t-2, s-2, …, and last `final`, full-size fine-tuning of everything.
 
     Args:
-        iterations: of stage-t and stage-s. The paper has 3 for Kinetics-400 and 2 for Something-Something V1.
+        iterations: of stage-t and stage-s, at most `MOST_ITERATIONS`. The paper has 3 for Kinetics-400 and 2 for
+            Something-Something V1.
         frames, size: of the full clip, T and H = W.
         reduction: how many times fewer voxels both stages show. [ours] 4: half the height and width, or a
             quarter of the frames.
@@ -62,13 +66,13 @@ def schedule(
             does not fill; and they make as many times fewer steps, at a higher rate, see `Stage`. [ours]
 
     Raises:
-        ValueError: no iteration, or a size or length that cannot be reduced by as much.
+        ValueError: no iteration or too many, or a size or length that cannot be reduced by as much.
 
     Example:
         >>> [(s.name, s.frames, s.size, s.frozen) for s in schedule(1, frames=8, size=224)]
         [('t-1', 8, 112, 'spatial'), ('s-1', 2, 224, 'temporal'), ('final', 8, 224, None)]
     """
-    iterations, frames, size = whole("iterations", iterations), whole("frames", frames), whole("size", size)
+    iterations, frames, size = whole("iterations", iterations, 1, MOST_ITERATIONS), whole("frames", frames), whole("size", size)
     side = math.isqrt(whole("reduction", reduction))
     if side**2 != reduction:
         raise ValueError(f"reduction={reduction!r}: give a square, such as 4 or 16, so that height and width shrink alike")
@@ -77,6 +81,7 @@ def schedule(
             f"frames={frames} and size={size} cannot be reduced by {reduction}: "
             f"give a multiple of {reduction} frames and a multiple of {side} pixels"
         )
+    number("final_epochs", final_epochs, least=0)
     batch, stages = min(whole("enlarge", enlarge), reduction), []
     for i in range(1, iterations + 1):
         stages.append(Stage(f"t-{i}", frames, size // side, "spatial", epochs, batch))

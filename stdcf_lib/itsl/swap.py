@@ -29,16 +29,23 @@ class AtomSwap:
         model: its layers are fitted in place.
         first: the stage whose grid the atoms, as built, are meant for.
         rule: one of the four.
+
+    Raises:
+        TypeError: a model or a stage of another kind.
+        ValueError: another rule.
     """
 
     def __init__(self, model: nn.Module, first: Stage, rule: str = "keep"):
-        self.first, self.rule = first, choice("swap", rule, SWAPS)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is {type(model).__name__}; give a torch.nn.Module")
+        self.first, self.rule = _stage("first", first), choice("rule", rule, SWAPS)
         self.layers = [layer for layer in model.modules() if isinstance(layer, STDCFConv3d)]
         self.built = [(layer.kernel_size, layer.dilation) for layer in self.layers]
         self.borrowed: list[Change] = []
 
     def to(self, stage: Stage) -> None:
         """Swap, and freeze what the stage freezes. Make the optimiser afterwards."""
+        _stage("stage", stage)
         while self.borrowed:
             self.borrowed.pop().undo()
         finer = (stage.frames / self.first.frames, *(stage.size / self.first.size,) * 2)  # along (time, height, width)
@@ -60,3 +67,9 @@ class AtomSwap:
                         if name in returning:
                             self.borrowed.append(change)
             layer.freeze(stage.frozen)
+
+
+def _stage(name: str, value: Stage) -> Stage:
+    if not isinstance(value, Stage):
+        raise TypeError(f"{name} is {type(value).__name__}; give a Stage")
+    return value

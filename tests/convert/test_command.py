@@ -191,6 +191,7 @@ def test_a_gpu_is_waited_for_at_each_look_at_the_clock(monkeypatch):
         (f"{OWN} --clips mine.py:gray", r"has clips of shape \(3, 4, 8, 8\); the network takes \(1, 4, 8, 8\)"),
         (f"{OWN} --clips mine.py:number", "gave int; give clips"),
         (f"{OWN} --clips empty", "empty has no videos"),
+        ("mine.py:net --input 1 1 4 8 99999999999", "--input 1 1 4 8 99999999999 has 3,199,999,999,968 numbers"),
         (f"{OWN} --epochs 0", "--epochs=0: give an integer of at least 1"),
         (f"{OWN} --rate 0", "--rate=0.0: give"),
     ],

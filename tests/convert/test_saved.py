@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stdcf_lib.convert import load, save, to_stdcf
-from stdcf_lib.convert.saved import KEY
+from stdcf_lib.convert.saved import KEY, _way
 
 CLIP = torch.rand(2, 1, 6, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -121,6 +121,34 @@ def test_files_that_are_none_are_refused(converted, tmp_path):
             load(path, network())
     save_file(network().state_dict(), path)
     with pytest.raises(ValueError, match=r"was not written by stdcf_lib\.convert\.save"):
+        load(path, network())
+
+
+def test_what_was_changed_is_refused(converted, tmp_path):
+    path = tmp_path / "net.safetensors"
+    save(converted, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"net.safetensors was changed after it was written: .*; save the network again"):
+        load(path, network())
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ([], "was not written by"),
+        ({"source": None, "layers": [1]}, "was not written by"),
+        ({"source": None, "layers": {"0": {"atoms": [1], "way": "Linear"}}}, "was not written by"),
+        (
+            {"source": None, "layers": {"0": {"atoms": [99, 1], "way": _way(network()[0])}}},
+            "is of another network: spatial_atoms=99",
+        ),
+    ],
+)
+def test_a_file_that_says_nonsense_of_its_layers_is_refused(about, message, converted, tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file(converted.state_dict(), path, {KEY: json.dumps(about)})
+    with pytest.raises(ValueError, match=f"net.safetensors {message}"):
         load(path, network())
 
 

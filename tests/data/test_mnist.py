@@ -79,6 +79,14 @@ def test_folder_is_read_plain_and_gzipped(tmp_path, digits: tuple[np.ndarray, np
     assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
 
 
+def test_gzip_is_unpacked_no_further_than_to_what_may_be_mnist(tmp_path, monkeypatch):
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(bytes(5000)))
+    monkeypatch.setattr("stdcf_lib.data.mnist.MOST_BYTES", 4999)
+    with pytest.raises(ValueError, match="bomb unpacks to more than 4,999 bytes"):
+        read_idx(path)
+
+
 def test_gzip_is_told_by_content(tmp_path, digits):
     path = tmp_path / "unpacked by name only"
     path.write_bytes(gzip.compress(idx(digits[0])))

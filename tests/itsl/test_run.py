@@ -23,7 +23,7 @@ from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, top, view
 from stdcf_lib.itsl.log import logged
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import SmallVideoNet
-from stdcf_lib.runs import Run
+from stdcf_lib.runs import DamagedRun, Run
 
 FULL = Stage("full", 16, 28)
 
@@ -54,6 +54,8 @@ def test_the_schedule_is_the_papers():
     ("make", "message"),
     [
         (lambda: schedule(0, 8, 224), "iterations=0: give an integer of at least 1"),
+        (lambda: schedule(10**9, 8, 224), "iterations=1000000000: give an integer from 1 to 1000"),
+        (lambda: schedule(1, 8, 224, final_epochs=cast(Any, torch.ones(2))), "final_epochs=.*: give a finite number"),
         (lambda: schedule(1, 8, 224, reduction=3), "reduction=3: give a square, such as 4"),
         (lambda: schedule(1, 8, 224, reduction=cast(Any, 4.0)), "reduction=4.0: give an integer"),
         (lambda: schedule(1, 6, 224), "frames=6 and size=224 cannot be reduced by 4: give a multiple of 4 frames"),
@@ -719,3 +721,20 @@ def test_the_network_is_compiled_in_place_where_it_is_asked_for(tmp_path, monkey
     net = itsl_job.network()
     itsl_job.fit(net, tmp_path, compile=True)
     assert compiled == [net]
+
+
+@pytest.mark.parametrize("line", ['{"step": "1"}', "{", "3"])
+def test_a_damaged_line_of_the_log_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(DamagedRun, match=r"^line 2 of .*log.jsonl"):
+        logged(tmp_path)
+
+
+def test_swaps_want_a_module_and_stages():
+    stage = Stage("t-1", 4, 8)
+    with pytest.raises(TypeError, match=r"model is list; give a torch\.nn\.Module"):
+        AtomSwap(cast(Any, []), stage)
+    with pytest.raises(TypeError, match="first is tuple; give a Stage"):
+        AtomSwap(nn.Identity(), cast(Any, (4, 8)))
+    with pytest.raises(TypeError, match="stage is str; give a Stage"):
+        AtomSwap(nn.Identity(), stage).to(cast(Any, "final"))
