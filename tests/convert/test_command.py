@@ -11,7 +11,7 @@ from torch import nn
 
 from stdcf_lib.convert import load, named, to_stdcf
 from stdcf_lib.convert.clips import Videos, clips
-from stdcf_lib.convert.command import difference, main
+from stdcf_lib.convert.command import _short, difference, main
 from stdcf_lib.convert.timing import _timed, seconds
 
 MINE = """
@@ -131,6 +131,10 @@ def test_videos_are_found_wherever_they_lie_in_a_folder(tmp_path):
         (tmp_path / name).touch()
     videos = Videos(tmp_path, "r3d_18", 16)
     assert [path.name for path in videos.paths] == ["a.mp4", "d.MOV"] and len(videos) == 2
+
+
+def test_large_counts_are_short():
+    assert [_short(count) for count in (999_999, 10**6, 10**9 - 10**7, 10**9)] == ["999,999", "1.00 M", "990.00 M", "1.00 G"]
 
 
 def test_two_clips_are_enough_to_hold_one_out(place):

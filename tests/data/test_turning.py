@@ -24,7 +24,7 @@ def test_shape_and_labels(clips):
     digit, motion = parts(clips.label)
     assert torch.equal(digit, clips.digit) and torch.equal(motion, clips.motion)
     assert set(clips.label.tolist()) == set(range(40))
-    assert CLIPS == {"train": 6000, "test": 2000}
+    assert CLIPS == {"train": 6000, "test": 2000} and ROTATIONS == (-90, -45, 45, 90)
 
 
 def test_clips_depend_on_seed_and_number_alone(clips):
