@@ -95,6 +95,8 @@ def test_shrunk_digits_keep_their_mean():
     smaller = shrink(images[:50], 11)
     assert smaller.dtype == torch.uint8 and smaller.shape == (50, 15, 15)
     np.testing.assert_allclose(smaller.float().mean(), images[:50].float().mean(), rtol=0.03)
+    board = (torch.arange(28)[:, None] + torch.arange(28)) % 2 * 255  # what is finer than the new pixels is averaged
+    assert (shrink(board[None].to(torch.uint8), 11).float() - 127.5)[0, 1:-1, 1:-1].abs().max() < 40
 
 
 def test_the_size_that_is_said_to_be_needed_will_do():

@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -16,6 +17,7 @@ from stdcf_lib import STDCFConv3d, explorables
 from stdcf_lib.data.probes import moving_bar
 from stdcf_lib.explorables import base
 from stdcf_lib.explorables.base import MIME, WIDGET
+from stdcf_lib.plots.style import SIGNED
 
 plain: Any = torch.nn.Conv3d(1, 1, 3)
 NAMES = ["voxel", "filter", "rank"]
@@ -132,6 +134,11 @@ def test_rank_of_a_layer_is_tied_to_it(layer):
     assert (view.middle, view.gauge) == (1, 0)
     view.alpha = np.zeros(layer.alpha.shape).tolist()
     assert not layer.alpha.any()
+
+
+def test_the_page_has_the_colours_of_the_house():
+    signed = base.COLOURS["signed"]
+    assert [signed[place] for place in (0, 16, 32)] == [to_hex(SIGNED(place)) for place in (0.0, 0.5, 1.0)]
 
 
 def test_a_page_is_the_same_in_whatever_order_its_state_comes():
