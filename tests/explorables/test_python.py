@@ -129,6 +129,12 @@ def test_what_a_trait_may_be_has_bounds_and_they_are_included(layer, view, trait
             make(**{trait: value})
 
 
+def test_a_voxel_of_a_layer_is_tied_to_it(layer):
+    view = explorables.Voxel(layer, moving_bar(8, 12))
+    view.alpha = np.zeros(layer.alpha.shape[2:]).tolist()
+    assert not layer.alpha[0, 0].any() and layer.alpha[1, 0].any()
+
+
 def test_rank_of_a_layer_is_tied_to_it(layer):
     view = explorables.Rank(layer)
     assert (view.middle, view.gauge) == (1, 0)
@@ -193,6 +199,8 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
         (lambda layer: explorables.Voxel(layer, moving_bar(2, 12)), ValueError, "smaller than the filter"),
         (lambda layer: explorables.Voxel(layer, moving_bar(8, 12), y=10), ValueError, "y=10: give an integer from 0 to 9"),
         (lambda layer: explorables.Rank(np.zeros((9, 9, 5, 3))), ValueError, "27 by 45: there is room"),
+        (lambda layer: explorables.Rank(np.zeros((13, 3, 3, 2))), ValueError, "9 by 26: there is room"),
+        (lambda layer: explorables.Rank(np.zeros((5, 5, 2, 2))), ValueError, "10 by 10: there is room"),
         (lambda layer: explorables.Rank(np.zeros((2, 2, 3, 2)), middle=5), ValueError, "middle=5: give an integer from 1 to 4"),
     ],
 )
