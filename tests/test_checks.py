@@ -54,7 +54,7 @@ def test_a_flag_is_true_or_false():
 
 
 def test_a_choice_is_one_of_the_options():
-    assert choice("mode", None, ("a", None)) is None
+    assert choice("mode", None, ("a", None)) is None and choice("mode", "".join(["the", " same"]), ("a", "the same"))
     for value in ("b", 1, True, ["a"], np.zeros(2)):
         with pytest.raises(ValueError, match=r"mode=.*: choose 'a' or None"):
             choice("mode", value, ("a", None))

@@ -1,9 +1,14 @@
-"""Files of weights that cannot be read say why, in a line."""
+"""A file is written for all to read, and one of weights that cannot be read says why, in a line."""
 
 import pytest
 import torch
 
-from stdcf_lib.files import read_weights
+from stdcf_lib.files import read_weights, write
+
+
+def test_what_is_written_may_be_read_by_others(tmp_path):
+    write(tmp_path / "new/file", b"whole")
+    assert (tmp_path / "new/file").read_bytes() == b"whole" and (tmp_path / "new/file").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(

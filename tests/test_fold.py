@@ -51,16 +51,19 @@ def test_what_is_not_said_is_as_in_torch(convolve):
     torch.testing.assert_close(folded, convolve(x, weight))
 
 
-def test_it_really_runs_two_dimensional_convolutions():
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+def test_it_really_runs_two_dimensional_convolutions(name):
     with torch.profiler.profile() as profile, FoldedTime():
-        F.conv3d(torch.randn(2, 1, 4, 8, 8), torch.randn(2, 1, 3, 3, 3), padding=1)
-    names = {event.name for event in profile.events() or []}
-    assert "aten::conv2d" in names and "aten::conv3d" not in names
+        getattr(F, f"{name}3d")(torch.randn(2, 1, 4, 8, 8), torch.randn(1, 1, 3, 3, 3), padding=1)
+    names = {event.name.partition(".")[0] for event in profile.events() or []}
+    assert f"aten::{name}2d" in names and f"aten::{name}3d" not in names
 
 
-@pytest.mark.parametrize("options", [{"groups": 3}, {"padding": "same"}])
-def test_what_it_does_not_fold_runs_as_it_is(options):
-    x, conv = torch.randn(2, 3, 5, 6, 7), nn.Conv3d(3, 3, 3, **options)
+@pytest.mark.parametrize(
+    "conv", [nn.Conv3d(3, 3, 3, groups=3), nn.Conv3d(3, 3, 3, padding="same"), nn.ConvTranspose3d(3, 3, 3, groups=3)]
+)
+def test_what_it_does_not_fold_runs_as_it_is(conv):
+    x = torch.randn(2, 3, 5, 6, 7)
     with FoldedTime():
         batched, unbatched = conv(x), conv(x[0])
     assert torch.equal(batched, conv(x)) and torch.equal(unbatched, conv(x[0]))

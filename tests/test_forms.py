@@ -377,6 +377,7 @@ def changes(one):
     yield "step", lambda: [one.alpha.grad.fill_(1.0), other.step()]
     yield "in place", lambda: one.psi.detach().mul_(3)
     yield "data", lambda: one.alpha.data.mul_(1.5)
+    yield "one value", lambda: one.alpha.data.view(-1)[1].mul_(1.5)
     yield "load", lambda: one.load_state_dict(state)
     yield "assign", lambda: one.load_state_dict({name: 3 * p for name, p in state.items()}, assign=True)
     yield "swap", lambda: one.swap(phi=torch.randn(3, 3))

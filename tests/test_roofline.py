@@ -26,6 +26,18 @@ def test_multiplications_are_those_that_cost_counts(channels, atoms, count):
     assert [convolution] == steps("Conv3d", channels, 10, clips=2) and rebuild.macs == 27 * atoms * count * channels**2
 
 
+def test_bytes_are_those_of_the_maps_and_filters_that_pass_through_the_memory():
+    map, filters = 4 * 2 * 10 * 10 * roofline.FRAMES * 3, 4 * 27 * 3 * 3
+    moved = {form: [step.moved for step in steps(form, 3, 10, 5, 3, clips=2)] for form in FORMS}
+    assert moved == {
+        "Conv3d": [2 * map + filters],
+        "STDCF, filters": [4 * (27 + 15) * 9, 2 * map + filters],
+        "STDCF, three layers": [4 * map, 18 * map, 16 * map],
+        "STDCF, in tiles": [map, 2 * map, 3 * map],
+        "rank-1": [2 * map, 2 * map],
+    }
+
+
 def test_in_tiles_a_matrix_product_is_most_of_it_and_the_third_atom_is_free_in_it():
     two, three = (steps("STDCF, in tiles", 256, 14, 5, count) for count in (2, 3))
     assert two[1].macs == three[1].macs > 0.9 * sum(step.macs for step in two)

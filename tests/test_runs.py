@@ -118,6 +118,13 @@ def test_weights_are_kept_at_half_the_size_if_asked(tmp_path):
     assert model.weight.dtype == torch.float32
 
 
+def test_a_folder_whose_lock_somebody_removed_is_let_go(tmp_path):
+    run = Run(tmp_path)
+    with run.held():
+        (tmp_path / ".lock").unlink()
+    assert not list(tmp_path.iterdir())
+
+
 HOLD = """
 import sys, time
 from stdcf_lib.runs import Run

@@ -144,7 +144,9 @@ def test_what_a_loss_gives_besides_is_recorded_and_logged(monkeypatch):
     model, optimizer = start()
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     options: Any = {"log": lines.append, "log_every": 4, "progress": False, "evaluate": lambda model, epoch: {"top1": 0.5}}
+    began = time.perf_counter()
     rows = train(model, slow, watched, Optimization(optimizer, scheduler), 2, **options)
+    assert sum(row["seconds"] for row in rows) <= time.perf_counter() - began + 0.001 * len(rows)  # each second in one epoch
     assert [(line["step"], "train_loss" in line) for line in lines] == [
         (4, False), (8, False), (10, True), (12, False), (16, False), (20, False), (20, True)
     ]  # fmt: skip

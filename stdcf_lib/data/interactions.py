@@ -89,7 +89,7 @@ def window(frames: int, count: int, stride: int, shift: float = 0.0) -> np.ndarr
     reach = (whole("count", count) - 1) * whole("stride", stride)
     room = whole("frames", frames) - 1 - reach
     start = room / 2 + shift
-    if room > 0:
+    if room >= 0:
         start = min(max(start, 0.0), room)
     return np.clip(np.rint(start + np.arange(count) * stride), 0, frames - 1).astype(int)
 

@@ -66,7 +66,7 @@ def drifting_grating(
     wavelength, phase = number("wavelength", wavelength, above=0), number("phase", phase)
     along, _, t = _coordinates(frames, size, direction)
     wave = torch.cos(2 * math.pi * (along - speed * t) / wavelength + math.radians(phase))
-    return (0.5 + 0.5 * wave).clamp(0, 1).float()[None, None]
+    return (0.5 + 0.5 * wave).float()[None, None]
 
 
 def _coordinates(frames: int, size: int, direction: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,16 +2,18 @@
 
 import itertools
 import re
+import sys
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from stdcf_lib.convert import load, named, to_stdcf
 from stdcf_lib.convert.clips import Videos, clips
-from stdcf_lib.convert.command import difference, main
+from stdcf_lib.convert.command import _short, difference, main
 from stdcf_lib.convert.timing import _timed, seconds
 
 MINE = """
@@ -125,12 +127,27 @@ def test_a_network_of_torchvision_says_which_clips_it_takes():
     assert named.input_size("r3d_18") == (1, 3, 16, 112, 112) and named.input_size("mine.py:net") is None
 
 
-def test_videos_are_found_wherever_they_lie_in_a_folder(tmp_path):
+def test_videos_are_found_wherever_they_lie_in_a_folder(tmp_path, monkeypatch):
     for name in ("b/c/d.MOV", "a.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     videos = Videos(tmp_path, "r3d_18", 16)
     assert [path.name for path in videos.paths] == ["a.mp4", "d.MOV"] and len(videos) == 2
+    asked = []
+    monkeypatch.setattr("stdcf_lib.convert.clips.frame_count", lambda _: 100)
+    picture = np.zeros((16, 20, 24, 3), np.uint8)
+    monkeypatch.setattr("stdcf_lib.convert.clips.decode_numbers", lambda _, numbers, hold: asked.append(numbers) or picture)
+    assert videos[0].shape == (3, 16, 112, 112) and asked == [range(34, 66, 2)]  # the middle
+
+
+def test_a_file_of_ones_own_leaves_the_path_of_modules_as_it_was(place):
+    before = [*sys.path]
+    named.build("mine.py:net")
+    assert sys.path == before
+
+
+def test_large_counts_are_short():
+    assert [_short(count) for count in (999_999, 10**6, 10**9 - 10**7, 10**9)] == ["999,999", "1.00 M", "990.00 M", "1.00 G"]
 
 
 def test_two_clips_are_enough_to_hold_one_out(place):

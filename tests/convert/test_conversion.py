@@ -12,7 +12,7 @@ from torchvision.models.video import r3d_18
 
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.convert import to_stdcf
-from stdcf_lib.convert.budget import options
+from stdcf_lib.convert.budget import Option, best, options
 from stdcf_lib.convert.layers import convertible, input_sizes
 from stdcf_lib.decompose import energies, joint_decomposition
 from stdcf_lib.measure import cost
@@ -320,6 +320,16 @@ def test_layers_of_one_weight_have_one_choice():
 def test_budgets_that_cannot_be_are_refused(budget, message):
     with pytest.raises(ValueError, match=message):
         to_stdcf(small(), **budget)
+
+
+def test_of_two_options_at_one_price_the_better_is_taken():
+    every = [Option(None, 1.0, 10, 0), Option((1, 1), 0.5, 4, 0), Option((2, 1), 0.6, 4, 0), Option((1, 2), 0.4, 4, 0)]
+    assert best({("a",): every}, "parameters", 5)["a",].counts == (2, 1)
+
+
+def test_a_budget_of_parameters_is_of_parameters_whatever_the_input():
+    one, other = (to_stdcf(uneven(), parameters=0.4, input_size=size)[1] for size in (None, (1, 2, 8, 12, 12)))
+    assert [line[:6] for line in one] == [line[:6] for line in other]
 
 
 def test_what_is_said_to_be_within_reach_is():

@@ -48,13 +48,19 @@ def test_the_same_seed_gives_the_same_network_and_clips_may_be_prepared(teacher)
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-def test_with_labels_it_learns_them_and_the_rate_falls_to_nothing(teacher):
+def test_with_labels_it_learns_them_and_the_rate_falls_to_nothing(teacher, monkeypatch):
     labels = (CLIPS[:, 0, 0, 0, 0] > 0.5).long()
     student, _ = to_stdcf(teacher, 3, 2)
     rates, scores = [], []
 
+    class Watched(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
-        rates.append(id(batch[0]))
         return F.cross_entropy(model(batch[0]), batch[1])
 
     def evaluate(model: nn.Module, epoch: int) -> dict[str, float]:
@@ -64,7 +70,8 @@ def test_with_labels_it_learns_them_and_the_rate_falls_to_nothing(teacher):
     rows = fine_tune(
         student, TensorDataset(CLIPS, labels), loss, 12, batch_size=8, rate=1e-2, evaluate=evaluate, progress=False
     )
-    assert len(rates) == 12 * 3 and rows[-1]["right"] == scores[-1] > 0.9
+    assert len(rates) == 12 * 3 and rates[0] == 1e-2 and rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4
+    assert rows[-1]["right"] == scores[-1] > 0.9
 
 
 def test_frozen_parameters_stay(teacher):

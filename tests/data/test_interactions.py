@@ -40,6 +40,7 @@ def test_a_window_has_a_fixed_stride_and_stays_in_the_clip():
     assert window(9, 3, 2).tolist() == [2, 4, 6]
     assert window(9, 3, 2, shift=1).tolist() == [3, 5, 7]
     assert window(9, 3, 2, shift=99).tolist() == [4, 6, 8] and window(9, 3, 2, shift=-99).tolist() == [0, 2, 4]
+    assert window(5, 3, 2, shift=1).tolist() == [0, 2, 4]  # there is room for one alone
     assert window(3, 4, 2).tolist() == [0, 0, 2, 2]  # shorter than the window: its first and last frame go on
 
 

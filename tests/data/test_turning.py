@@ -24,7 +24,7 @@ def test_shape_and_labels(clips):
     digit, motion = parts(clips.label)
     assert torch.equal(digit, clips.digit) and torch.equal(motion, clips.motion)
     assert set(clips.label.tolist()) == set(range(40))
-    assert CLIPS == {"train": 6000, "test": 2000}
+    assert CLIPS == {"train": 6000, "test": 2000} and ROTATIONS == (-90, -45, 45, 90)
 
 
 def test_clips_depend_on_seed_and_number_alone(clips):
@@ -95,6 +95,8 @@ def test_shrunk_digits_keep_their_mean():
     smaller = shrink(images[:50], 11)
     assert smaller.dtype == torch.uint8 and smaller.shape == (50, 15, 15)
     np.testing.assert_allclose(smaller.float().mean(), images[:50].float().mean(), rtol=0.03)
+    board = (torch.arange(28)[:, None] + torch.arange(28)) % 2 * 255  # what is finer than the new pixels is averaged
+    assert (shrink(board[None].to(torch.uint8), 11).float() - 127.5)[0, 1:-1, 1:-1].abs().max() < 40
 
 
 def test_the_size_that_is_said_to_be_needed_will_do():

@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -16,6 +17,7 @@ from stdcf_lib import STDCFConv3d, explorables
 from stdcf_lib.data.probes import moving_bar
 from stdcf_lib.explorables import base
 from stdcf_lib.explorables.base import MIME, WIDGET
+from stdcf_lib.plots.style import SIGNED
 
 plain: Any = torch.nn.Conv3d(1, 1, 3)
 NAMES = ["voxel", "filter", "rank"]
@@ -127,11 +129,22 @@ def test_what_a_trait_may_be_has_bounds_and_they_are_included(layer, view, trait
             make(**{trait: value})
 
 
+def test_a_voxel_of_a_layer_is_tied_to_it(layer):
+    view = explorables.Voxel(layer, moving_bar(8, 12))
+    view.alpha = np.zeros(layer.alpha.shape[2:]).tolist()
+    assert not layer.alpha[0, 0].any() and layer.alpha[1, 0].any()
+
+
 def test_rank_of_a_layer_is_tied_to_it(layer):
     view = explorables.Rank(layer)
     assert (view.middle, view.gauge) == (1, 0)
     view.alpha = np.zeros(layer.alpha.shape).tolist()
     assert not layer.alpha.any()
+
+
+def test_the_page_has_the_colours_of_the_house():
+    signed = base.COLOURS["signed"]
+    assert [signed[place] for place in (0, 16, 32)] == [to_hex(SIGNED(place)) for place in (0.0, 0.5, 1.0)]
 
 
 def test_a_page_is_the_same_in_whatever_order_its_state_comes():
@@ -187,6 +200,8 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
         (lambda layer: explorables.Voxel(layer, moving_bar(8, 12), y=10), ValueError, "y=10: give an integer from 0 to 9"),
         (lambda layer: explorables.Rank({}), ValueError, "alpha is dict; give an array of numbers"),
         (lambda layer: explorables.Rank(np.zeros((9, 9, 5, 3))), ValueError, "27 by 45: there is room"),
+        (lambda layer: explorables.Rank(np.zeros((13, 3, 3, 2))), ValueError, "9 by 26: there is room"),
+        (lambda layer: explorables.Rank(np.zeros((5, 5, 2, 2))), ValueError, "10 by 10: there is room"),
         (lambda layer: explorables.Rank(np.zeros((2, 2, 3, 2)), middle=5), ValueError, "middle=5: give an integer from 1 to 4"),
     ],
 )

@@ -239,6 +239,11 @@ def test_atoms_take_the_nearest_they_can(image_network):
     assert min(start_from_image(nine, image_network.state_dict()).values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_kernel_of_one_frame_has_no_energy_to_lose(image_network):
+    model = VideoResNet("full", 5, blocks=(1,), stem=(1, 7, 7))
+    assert start_from_image(model, image_network.state_dict()).keys() == {"stages.res2.0.residual.3"}
+
+
 def test_a_start_that_does_not_fit_is_refused(image_network):
     weights = image_network.state_dict()
     with pytest.raises(ValueError, match=r"conv1.weight is \(64, 3, 7, 7\), and this network needs \(8, 3, 7, 7\)"):
