@@ -49,7 +49,7 @@ def test_numbers_are_finite_and_within_their_bounds():
 def test_a_flag_is_true_or_false():
     assert flag("bias", True) is True and flag("bias", np.bool_(False)) is False
     for value in (1, None, "yes", np.zeros(2)):
-        with pytest.raises(ValueError, match="bias=.*: choose True or False"):
+        with pytest.raises(ValueError, match=r"bias=.*: choose True or False"):
             flag("bias", value)
 
 

@@ -698,7 +698,7 @@ def test_a_damaged_line_of_the_log_is_named(tmp_path, line):
 
 def test_swaps_want_a_module_and_stages():
     stage = Stage("t-1", 4, 8)
-    with pytest.raises(TypeError, match="model is list; give a torch.nn.Module"):
+    with pytest.raises(TypeError, match=r"model is list; give a torch\.nn\.Module"):
         AtomSwap(cast(Any, []), stage)
     with pytest.raises(TypeError, match="first is tuple; give a Stage"):
         AtomSwap(nn.Identity(), cast(Any, (4, 8)))
