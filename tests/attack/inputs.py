@@ -811,7 +811,7 @@ def _layer_calls() -> list[Call]:
                         "enlarge": 1}),
         Call(Recipe, {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip_norm": None, "swap": "keep", "seed": 0,
                       "adam": False, "grid": None, "average": None}),
-        Call(_followed, {"model": _layer(), "first": Stage("t-1", 4, 8), "rule": "resample", "stage": stage}),
+        Call(_followed, {"model": _layer(), "first": Stage("t-1", 4, 8), "rule": "resample", "stage": stage}, ("swap",)),
     ]  # fmt: skip
 
 
