@@ -5,10 +5,13 @@ import glob
 import hashlib
 import json
 import os
+import pickletools
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from safetensors import safe_open
@@ -125,14 +128,45 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
-    with open(path, "rb") as file:
-        try:
-            weights = torch.load(file, weights_only=True, map_location="cpu")
-        except Exception as error:  # torch raises what its parts raise: UnpicklingError, RuntimeError, EOFError, OSError, …
-            raise ValueError(f"{path} holds no weights that torch can load: {_reason(error)}") from error
+    with open(path, "rb"):  # as above
+        pass
+    try:
+        weights = unpickled(path)
+    except Exception as error:
+        raise ValueError(f"{path} holds no weights that torch can load: {_reason(error)}") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} is no state_dict: give a dictionary of tensors, as `network.state_dict()` is one")
     return weights
+
+
+def unpickled(path: Path) -> Any:
+    """What `torch.save` has written, on the CPU, as it may be from another device. Nothing in the file is run.
+
+    Raises:
+        Exception: what torch's parts raise: UnpicklingError, RuntimeError, EOFError, OSError, …
+    """
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as parts:
+                if any(part.compress_type for part in parts.infolist()):  # a few bytes may become any number
+                    raise ValueError("it is compressed, and torch does not compress")
+                for name in parts.namelist():
+                    if name.endswith("/data.pkl"):
+                        with parts.open(name) as pickled:
+                            _see_names(pickled)
+        else:  # as torch wrote until version 1.6: five pickles, and the numbers
+            file.seek(0)
+            for _ in range(5):
+                _see_names(file)
+        file.seek(0)
+        return torch.load(file, weights_only=True, map_location="cpu")
+
+
+def _see_names(pickled: IO[bytes]) -> None:
+    """Refuse long names: torch takes the square of their length in time to say that it does not know one."""
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name == "GLOBAL" and len(argument or "") > 1000:
+            raise ValueError(f"it names something by {len(argument or ''):,} letters")
 
 
 def _reason(error: Exception) -> str:

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stdcf_lib.files import as_safetensors, in_words, read_safetensors, tidy, write
+from stdcf_lib.files import as_safetensors, in_words, read_safetensors, tidy, unpickled, write
 
 try:
     import fcntl
@@ -176,8 +176,7 @@ class Run:
             with zipfile.ZipFile(path) as parts:  # which has a checksum of each part, and torch does not look at them
                 if changed := parts.testzip():
                     raise ValueError(f"{changed} in it was changed after it was written")
-            # It may have been written on another device.
-            kept = torch.load(path, weights_only=True, map_location="cpu")
+            kept = unpickled(path)
             return kept["state"], kept["metrics"]
         except Exception as error:  # torch raises what its parts raise: RuntimeError, UnpicklingError, EOFError, KeyError, …
             reason = str(error).partition("\n")[0] or type(error).__name__

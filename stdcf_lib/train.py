@@ -178,6 +178,8 @@ class _Loop:
                 groups = state[name]["param_groups"]
                 for group, now in zip(groups, fresh["param_groups"], strict=True):  # what is on or off may depend on the device
                     group |= {option: value for option, value in now.items() if value is None or isinstance(value, bool)}
+                    if group["params"] != now["params"]:
+                        raise ValueError("optimizer has other parameters")
                 _like(name, groups, fresh["param_groups"])
                 _fits(state[name]["state"], self.optimization.optimizer)
             elif name != "scaler":  # which has nothing on another device

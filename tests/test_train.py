@@ -354,6 +354,7 @@ def _without(state, *names):
         (lambda state: state | {"optimizer": torch.optim.RMSprop(start()[0].parameters()).state_dict()}, "has not the parts"),
         (lambda state: state | {"optimizer": {"state": {0: {"step": torch.ones(2)}}, "param_groups": None}}, "."),
         (lambda state: _without(state, "norm"), "norm"),
+        (lambda state: state["optimizer"]["param_groups"][0]["params"].reverse() or state, "optimizer has other parameters"),
         (lambda state: state | {"done": -1}, "done=-1: give an integer of at least 0"),
         (lambda state: state | {"totals": {"loss": 1.0}}, "its totals are of no step"),
         (lambda state: None, "not subscriptable"),

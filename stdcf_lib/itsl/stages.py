@@ -72,7 +72,9 @@ def schedule(
         >>> [(s.name, s.frames, s.size, s.frozen) for s in schedule(1, frames=8, size=224)]
         [('t-1', 8, 112, 'spatial'), ('s-1', 2, 224, 'temporal'), ('final', 8, 224, None)]
     """
-    iterations, frames, size = whole("iterations", iterations, 1, MOST_ITERATIONS), whole("frames", frames), whole("size", size)
+    iterations, frames, size = whole("iterations", iterations), whole("frames", frames), whole("size", size)
+    if iterations > MOST_ITERATIONS:
+        raise ValueError(f"iterations={iterations}: give at most {MOST_ITERATIONS}")
     side = math.isqrt(whole("reduction", reduction))
     if side**2 != reduction:
         raise ValueError(f"reduction={reduction!r}: give a square, such as 4 or 16, so that height and width shrink alike")

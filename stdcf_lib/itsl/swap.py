@@ -38,7 +38,7 @@ class AtomSwap:
     def __init__(self, model: nn.Module, first: Stage, rule: str = "keep"):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is {type(model).__name__}; give a torch.nn.Module")
-        self.first, self.rule = _stage("first", first), choice("rule", rule, SWAPS)
+        self.first, self.rule = _stage("first", first), choice("swap", rule, SWAPS)
         self.layers = [layer for layer in model.modules() if isinstance(layer, STDCFConv3d)]
         self.built = [(layer.kernel_size, layer.dilation) for layer in self.layers]
         self.borrowed: list[Change] = []

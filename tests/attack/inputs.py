@@ -36,6 +36,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -504,11 +505,24 @@ def weights(chance: random.Random, place: Path) -> Case:
     return Case(read, _named(file))
 
 
+@functools.cache
+def _torch_bomb() -> bytes:
+    """A tensor of 512 MiB in half a megabyte: a zip that is compressed, as torch's own are not."""
+    stored, packed = io.BytesIO(), io.BytesIO()
+    torch.save({"a": torch.zeros(2**29, dtype=torch.uint8)}, stored)
+    with zipfile.ZipFile(stored) as parts, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as smaller:
+        for name in parts.namelist():
+            smaller.writestr(name, parts.read(name))
+    return packed.getvalue()
+
+
 def state_dicts(chance: random.Random, place: Path) -> Case:
     """A state_dict of torch, hostile ones among them."""
     file, content = place / "net.pt", io.BytesIO()
     how = chance.randrange(4)
-    if how == 0:
+    if chance.randrange(5000) == 0:
+        file.write_bytes(_torch_bomb())
+    elif how == 0:
         file.write_bytes(hostile(chance, place / "marker"))
     else:
         torch.save(
@@ -803,7 +817,7 @@ def _layer_calls() -> list[Call]:
                         "enlarge": 1}),
         Call(Recipe, {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip_norm": None, "swap": "keep", "seed": 0,
                       "adam": False, "grid": None, "average": None}),
-        Call(_followed, {"model": _layer(), "first": Stage("t-1", 4, 8), "rule": "resample", "stage": stage}),
+        Call(_followed, {"model": _layer(), "first": Stage("t-1", 4, 8), "rule": "resample", "stage": stage}, ("swap",)),
     ]  # fmt: skip
 
 
@@ -1009,10 +1023,9 @@ def attack(
     seconds: float, seed: int, say: Callable[[str], None], names: Sequence[str] = tuple(KINDS)
 ) -> dict[str, int | float | str]:
     """Try inputs for so long, and say what is found, and of each kind how many were tried."""
-    for prepare in (_videos, _bomb, _jpeg, _kept_weights, _predicting, _converted, _parsers, _layer_calls, _explorable_calls):
+    prepared = (_videos, _bomb, _torch_bomb, _jpeg, _kept_weights, _predicting, _converted, _parsers, _layer_calls)
+    for prepare in (*prepared, _explorable_calls, *(functools.partial(_checkpoint, adam) for adam in (False, True))):
         prepare()
-    for adam in (False, True):
-        _checkpoint(adam)
     began, shares = time.monotonic(), sum(KINDS[name].share for name in names)
     rounds = max(1, round(seconds / 150))
     counts: Counter[str] = Counter()

@@ -17,6 +17,7 @@ from tests.attack.inputs import KINDS, Case, Finding, Kind, attack, hostile, tri
 FEWER = {"convert": 8, "predict": 12}
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", KINDS)
 def test_inputs_are_taken_or_refused_as_documented(name, tmp_path):
     found = [tried(name, number, 0, tmp_path) for number in range(FEWER.get(name, 25))]

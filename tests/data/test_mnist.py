@@ -82,7 +82,7 @@ def test_folder_is_read_plain_and_gzipped(tmp_path, digits: tuple[np.ndarray, np
 def test_gzip_is_unpacked_no_further_than_to_what_may_be_mnist(tmp_path, monkeypatch):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(bytes(5000)))
-    monkeypatch.setattr("stdcf_lib.data.mnist.MOST_BYTES", 4999)
+    monkeypatch.setattr(sys.modules[read_idx.__module__], "MOST_BYTES", 4999)
     with pytest.raises(ValueError, match="bomb unpacks to more than 4,999 bytes"):
         read_idx(path)
 

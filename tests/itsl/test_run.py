@@ -54,7 +54,7 @@ def test_the_schedule_is_the_papers():
     ("make", "message"),
     [
         (lambda: schedule(0, 8, 224), "iterations=0: give an integer of at least 1"),
-        (lambda: schedule(10**9, 8, 224), "iterations=1000000000: give an integer from 1 to 1000"),
+        (lambda: schedule(10**9, 8, 224), "iterations=1000000000: give at most 1000"),
         (lambda: schedule(1, 8, 224, final_epochs=cast(Any, torch.ones(2))), "final_epochs=.*: give a finite number"),
         (lambda: schedule(1, 8, 224, reduction=3), "reduction=3: give a square, such as 4"),
         (lambda: schedule(1, 8, 224, reduction=cast(Any, 4.0)), "reduction=4.0: give an integer"),
