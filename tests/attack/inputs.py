@@ -586,7 +586,7 @@ def checkpoints(chance: random.Random, place: Path) -> Case:
         whole = content.getvalue()
         file.write_bytes(bent(chance, whole) if how == 2 else flipped(chance, whole) if how == 3 else whole)
         if how == 3:
-            return Case(lambda: _same(Run(place).restore()[0]["model"], tree["state"]["model"]), _named(file))  # type: ignore[index]
+            return Case(lambda: _same((Run(place).restore() or ({}, []))[0]["model"], tree["state"]["model"]), _named(file))
     named = f"{_named(file)}|became (nan|inf)"
     return Case(lambda: _trained(place, adam, 2) if chance.randrange(3) else Run(place).restore(), named)
 
@@ -926,7 +926,7 @@ class _Slice(NamedTuple):
     growth: int
 
 
-def _fork(name: str, first: int, seed: int, seconds: float, known: set[tuple[str, str]]) -> _Slice:
+def _fork(name: str, first: int, seed: int, seconds: float, known: set[tuple[str, str]], place: Path) -> _Slice:
     """Try inputs from number `first` on in a fork, for so long, or until it dies of one."""
     # What the fork is at: the number of the input, and its own processor time when it began with it.
     at = mmap.mmap(-1, 16)
@@ -937,7 +937,7 @@ def _fork(name: str, first: int, seed: int, seconds: float, known: set[tuple[str
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _work(name, first, seed, seconds, known, at, writing, stacks)
+        _work(name, first, seed, seconds, known, place, at, writing, stacks)
     os.close(writing)
     findings: list[tuple[int, Finding]] = []
     outcomes: Counter[str] = Counter()
@@ -972,14 +972,15 @@ def _fork(name: str, first: int, seed: int, seconds: float, known: set[tuple[str
     if ended or status:
         stacks.seek(0)
         places = re.findall(rf'File "{re.escape(str(LIBRARY))}/(.*?)", line (\d+)', stacks.read())
-        place = "stdcf_lib/" + ":".join(places[0]) if places else "?"
-        findings.append((number, Finding(ended or f"died ({os.waitstatus_to_exitcode(status)})", place, "")))
+        where = "stdcf_lib/" + ":".join(places[0]) if places else "?"
+        findings.append((number, Finding(ended or f"died ({os.waitstatus_to_exitcode(status)})", where, "")))
     return _Slice(number + 1 - first, findings, outcomes, growth)
 
 
 def _work(
-    name: str, first: int, seed: int, seconds: float, known: set[tuple[str, str]], at: mmap.mmap, writing: int, stacks: Any
-) -> None:
+    name: str, first: int, seed: int, seconds: float, known: set[tuple[str, str]], place: Path, at: mmap.mmap, writing: int,
+    stacks: Any,
+) -> None:  # fmt: skip
     """The fork. It does not return."""
     try:
         faulthandler.enable(stacks)
@@ -994,11 +995,10 @@ def _work(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         before, outcomes, end, number = _peak(), Counter(), time.monotonic() + seconds, first
         most = MOST_GROWTH.get(name, GIB // 4)
-        base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
-        with tempfile.TemporaryDirectory(dir=base) as place, os.fdopen(writing, "w") as answers:
+        with os.fdopen(writing, "w") as answers:
             while True:
                 at[:] = struct.pack("qd", number, time.process_time())
-                found = tried(name, number, seed, Path(place))
+                found = tried(name, number, seed, place)
                 if _peak() - before > most and isinstance(found, str):
                     found = Finding("memory", name, f"{(_peak() - before) / GIB:.2f} GiB more")
                 outcomes[found if isinstance(found, str) else "found"] += 1
@@ -1027,7 +1027,7 @@ def attack(
     for prepare in (*prepared, _explorable_calls, *(functools.partial(_checkpoint, adam) for adam in (False, True))):
         prepare()
     began, shares = time.monotonic(), sum(KINDS[name].share for name in names)
-    rounds = max(1, round(seconds / 150))
+    rounds, memory = max(1, round(seconds / 150)), "/dev/shm" if os.path.isdir("/dev/shm") else None
     counts: Counter[str] = Counter()
     peaks: Counter[str] = Counter()
     spent = dict.fromkeys(names, 0.0)
@@ -1037,7 +1037,8 @@ def attack(
         start = time.monotonic()
         end = start + seconds / rounds * KINDS[name].share / shares
         while (left := end - time.monotonic()) > 0.05:  # a fork may have died of an input
-            part = _fork(name, counts[name], seed, left, known[name])
+            with tempfile.TemporaryDirectory(dir=memory) as place:
+                part = _fork(name, counts[name], seed, left, known[name], Path(place))
             counts[name] += part.tried
             outcomes[name] += part.outcomes
             peaks[name] = max(peaks[name], part.growth)
