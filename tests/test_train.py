@@ -125,7 +125,7 @@ def with_error(model, index):
     return value, {"error": value.detach().sqrt()}
 
 
-def test_what_a_loss_gives_besides_is_recorded_and_logged(monkeypatch):
+def test_what_a_loss_gives_besides_is_recorded_and_logged(monkeypatch, capsys):
     lines, each, waits, measured = [], [], [], []
     norm = nn.utils.clip_grad_norm_
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *arguments: measured.append(len(each)) or norm(*arguments))
@@ -162,6 +162,7 @@ def test_what_a_loss_gives_besides_is_recorded_and_logged(monkeypatch):
     assert [{name: value for name, value in line.items() if name != "step"} for line in lines if "train_loss" in line] == rows
     assert all(row["top1"] == 0.5 and row["evaluation_seconds"] >= 0 for row in rows)
     clock = [row[name] for row in rows for name in ("seconds", "data_seconds", "evaluation_seconds")]
+    assert capsys.readouterr() == ("", "")  # no progress is asked for
     assert measured == [4, 8, 12, 16, 20]  # the gradient, where a line tells it
     assert clock == [round(seconds, 3) for seconds in clock]
 

@@ -314,7 +314,7 @@ class Copy:
                 os._exit(self._pytest(options, environment))
             finally:
                 os._exit(3)
-        end, code = time.monotonic() + 10 * seconds, None  # others may need the processor, too
+        end, code = time.monotonic() + 3 * seconds, None  # others may need the processor, too
         try:
             while code is None and time.monotonic() < end:
                 pid, status = os.waitpid(child, os.WNOHANG)

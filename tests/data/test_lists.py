@@ -87,12 +87,13 @@ def test_a_list_of_gestures_that_cannot_be_read_is_refused(tmp_path, text, messa
         something_csv(tmp_path / "list.csv", tmp_path, tmp_path / "labels.csv", 1)
 
 
-def test_names_too_long_for_any_disk_are_missing(tmp_path):
+def test_names_too_long_for_any_disk_are_missing(tmp_path, caplog):
     (tmp_path / "here.mp4").touch()
     (tmp_path / "link.mp4").symlink_to("gone.mp4")
     samples = [(tmp_path / name, 0) for name in ("here.mp4", 5000 * "x" + ".mp4", "nul\0.mp4", "link.mp4")]
     kept, missing = present(samples, "Kinetics")
     assert kept == samples[:1] and missing == [str(path) for path, _ in samples[1:]]
+    assert "Kinetics: 3 of 4 are missing, such as" in caplog.text
     (tmp_path / "list.csv").write_text(HEADER + f"yoga,{5000 * 'x'},1,2\n")
     assert len(kinetics_csv(tmp_path / "list.csv", tmp_path)) == 1
 
