@@ -199,6 +199,10 @@ class Run:
             OSError: it cannot be written, and what was there before is whole; or the folder that this process holds was
                 removed, and may be another's by now.
         """
+        self._see_that_nobody_removed_it()
+        write(self.folder / name, content)
+
+    def _see_that_nobody_removed_it(self) -> None:
         for run in (self, self._whole):
             if run and run._lock and not _is(run._lock, run.folder / ".lock"):
                 raise FileNotFoundError(
@@ -207,7 +211,6 @@ class Run:
                     "from what is there, or begins anew",
                     str(run.folder),
                 )
-        write(self.folder / name, content)
 
     def forget_weights(self) -> None:
         """Keep no weights of a finished run, only that it is finished: for trials of which nothing but the scores counts."""
@@ -230,6 +233,7 @@ class Run:
     def _there(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
+            self._see_that_nobody_removed_it()
             raise FileNotFoundError(f"no {name} in {str(self.folder)!r}; train it first (`make runs` for a kept run)")
         return path
 

@@ -164,6 +164,8 @@ def test_a_folder_that_is_removed_under_way_is_not_written_to_and_may_be_another
             for removed in (run, run.part("1_t-1")):
                 with pytest.raises(FileNotFoundError, match=r"was removed while it trained; start the same again.*/run'"):
                     removed.save({}, [])
+                with pytest.raises(FileNotFoundError, match="was removed while it trained"):
+                    removed.rows("metrics.jsonl")
             (run.folder / "theirs").touch()
             assert sorted(os.listdir(run.folder)) == [".lock", "theirs"]
 

@@ -11,6 +11,7 @@ import argparse
 import functools
 import os
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -104,6 +105,7 @@ def attack(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, i
 
 def _attack(names: list[str], seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, int | float | str]:
     os.environ |= {"STDCF_PROFILE": "smoke", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    os.environ["PYTHONDONTWRITEBYTECODE"], sys.dont_write_bytecode = "1", True  # what is compiled is no leftover of ours
     torch.set_num_threads(1)
     mounts = own_mounts()
     say("on mounts of its own" if mounts else "without the right to mount: full disks are limits, and read-only folders modes")
