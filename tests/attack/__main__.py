@@ -32,21 +32,21 @@ class Attack(NamedTuple):
 ATTACKS = {
     "mutations": Attack(
         mutations.attack,
-        0.5,
+        0.4,
         "**Its tests bite.** {faults:,} small faults were put into {modules} modules one at a time (a sum for a difference, "
         "a bound one off, a call left out): {found:,} were found by a test, {equivalent} change nothing that one could see, "
         "and {missed} were missed.",
     ),
     "inputs": Attack(
         inputs.attack,
-        0.25,
+        0.2,
         "**What it is given may be broken.** Of {inputs:,} generated inputs of {kinds} kinds (videos, lists, weights, "
         "checkpoints, records, command lines, arguments; cut, bent and hostile), all but {findings} kinds of case were "
         "accepted or refused by a documented error that names the place; {pickles executed} pickles were executed.",
     ),
     "kills": Attack(
         kills.attack,
-        0.17,
+        0.33,
         "**It may be stopped at any moment.** {kills} times SIGKILL, at random moments of training in one process and in "
         "two, of a pool, of writing a run, a conversion, a data set or the book; and {starvations} other mishaps (a full "
         "disk, a read-only or a vanished folder, two runs in one, another number of processes, an interrupted cell). "
@@ -55,7 +55,7 @@ ATTACKS = {
     ),
     "quiet": Attack(
         quiet.attack,
-        0.06,
+        0.05,
         "**It keeps to itself.** {modules imported} modules were imported, which changed {changed by import} things that a "
         "process has only one of. {activities} notebooks and commands were run where there is no network: {failed} failed, "
         "and {foreign addresses and unasked files} times an address was called or a file written that nobody had asked for.",

@@ -252,9 +252,15 @@ CELLS = {
     "ITSL, a loader of its own": ("net = itsl_job.network()", 'itsl_job.fit(net, "run", workers=1)'),
     "pool": ("from tests.attack.jobs import trial", 'assert not work_off(trial, ["a", "b", "c"], 2)'),
 }
-IMPORTS = (
-    "from stdcf_lib.experiments.pool import work_off\nfrom tests.itsl import itsl_job\nimport torch\ntorch.set_num_threads(1)"
-)
+# All that torch imports as late as when a network is first counted, too: Python cannot take up an import that was broken off.
+IMPORTS = """
+import torch
+from stdcf_lib.experiments.pool import work_off
+from stdcf_lib.measure import cost
+from tests.itsl import itsl_job
+torch.set_num_threads(1)
+cost(itsl_job.network(), (4, 1, 4, 8, 8))
+"""
 
 
 def ctrl_c_in_a_notebook(folder: Path, chance: random.Random, mounts: bool) -> list[str]:
