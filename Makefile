@@ -53,7 +53,7 @@ bench: $(READY) ## measure speed and memory against peers
 gpu: ## measure and check training on a GPU, by PYTHON's own PyTorch, in at most 8 minutes
 	$(PYTHON) -m stdcf_lib.experiments.steps
 
-attack: $(READY) ## put faults in, kill, feed broken inputs, cut off the network: what the README promises, in forty minutes
+attack: $(READY) ## put faults in, kill, feed broken inputs, cut off the network: what the README promises, in an hour
 	$(BIN)/python -m tests.attack
 
 # A stamp, written last, so that an interrupted or outdated installation is taken up again.
