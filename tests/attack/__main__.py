@@ -34,37 +34,38 @@ ATTACKS = {
         mutations.attack,
         0.5,
         "**Its tests bite.** {faults:,} small faults, drawn from {modules} modules and put in one at a time (a sum for a "
-        "difference, a bound one off, a call left out): found by a test {found:,}, without effect {equivalent}, missed {missed}.",
+        "difference, a bound one off, a call left out): found by a test {found:,}, without effect {equivalent}, missed "
+        "{missed}.",
     ),
     "inputs": Attack(
         inputs.attack,
         0.12,
-        "**What it is given may be broken.** {inputs:,} generated inputs of {kinds} kinds (videos, lists, weights, checkpoints, "
-        "records, command lines, arguments; cut, bent and hostile): accepted, or refused by a documented error that names the "
-        "place. Kinds of another answer: {findings}. Pickles executed: {pickles executed}.",
+        "**What it is given may be broken.** {inputs:,} generated inputs of {kinds} kinds (videos, lists, weights, "
+        "checkpoints, records, command lines, arguments; cut, bent and hostile): accepted, or refused by a documented "
+        "error that names the place. Kinds of another answer: {findings}. Pickles executed: {pickles executed}.",
     ),
     "kills": Attack(
         kills.attack,
         0.27,
-        "**It may be stopped at any moment.** {kills} times SIGKILL, at random moments of training in one process and in two, "
-        "of a pool, of writing a run, a conversion, a data set or the book; and {starvations} other mishaps (a full disk, a "
-        "read-only or a vanished folder, two runs in one, another number of processes, an interrupted cell). Something lost, "
-        "half written or still running, or other weights than those of an unbroken run: {faults}.",
+        "**It may be stopped at any moment.** {kills} times SIGKILL, at random moments of training in one process and in "
+        "two, of a pool, of writing a run, a conversion, a data set or the book; and {starvations} other mishaps (a full "
+        "disk, a read-only or a vanished folder, two runs in one, another number of processes, an interrupted cell). "
+        "Something lost, half written or still running, or other weights than those of an unbroken run: {faults}.",
     ),
     "quiet": Attack(
         quiet.attack,
         0.08,
-        "**It keeps to itself.** {modules imported} modules imported: changes to what a process has only one of, "
-        "{changed by import}. {activities} notebooks and commands run where there is no network: failed {failed}; addresses "
+        "**It keeps to itself.** {modules imported} modules imported: changes to what a process has only one of, {changed"
+        " by import}. {activities} notebooks and commands run where there is no network: failed {failed}; addresses "
         "called and files written that nobody asked for, {foreign addresses and unasked files}.",
     ),
     "numbers": Attack(
         numbers.attack,
         0.03,
-        "**The same seed, the same numbers.** Answers, gradients and weights that differ in any bit when they are computed again "
-        "or resumed on one machine: {not the same to the bit, and should be}. With other threads or other instructions of the "
-        "processor, one layer in float32 differs by at most {float32, one layer, at most:g} of its largest value, and the losses "
-        "of a short training by {float32, losses of a training, at most:g}.",
+        "**The same seed, the same numbers.** Answers, gradients and weights that differ in any bit when they are "
+        "computed again or resumed on one machine: {not the same to the bit, and should be}. With other threads or other "
+        "instructions of the processor, one layer in float32 differs by at most {float32, one layer, at most:g} of its "
+        "largest value, and the losses of a short training by {float32, losses of a training, at most:g}.",
     ),
 }
 
