@@ -86,7 +86,14 @@ def in_words(path: Path) -> Iterator[None]:
 def as_safetensors(weights: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file of weights and metadata, with a digest of both, by which `read_safetensors` sees that bits changed."""
     weights, about = dict(weights), dict(about or {})
-    return save(weights, about | {DIGEST: _digest(weights, about)})
+    content = save(weights, about | {DIGEST: _digest(weights, about)})
+    # Safetensors writes the metadata in an order that it draws anew each time; the same weights are to be the same file.
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[begin:]
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

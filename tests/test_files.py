@@ -81,3 +81,9 @@ def test_why_weights_cannot_be_read_is_said_in_a_line(tmp_path, monkeypatch, err
     monkeypatch.setattr(torch, "load", fails)
     with pytest.raises(ValueError, match=f"net.pt holds no weights that torch can load: {reason}$"):
         read_weights(tmp_path / "net.pt")
+
+
+def test_the_same_weights_are_the_same_file():
+    about = {name: name for name in "abcdef"}
+    files = {as_safetensors(WEIGHTS, dict(reversed(about.items()))) for _ in range(20)} | {as_safetensors(WEIGHTS, about)}
+    assert len(files) == 1 and len(files.pop()) % 8 == 0
