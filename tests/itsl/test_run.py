@@ -46,6 +46,7 @@ def test_the_schedule_is_the_papers():
         assert (stage.frames, stage.size, stage.frozen, stage.epochs) == (*expected, 2)
         assert 4 * stage.frames * stage.size**2 == 8 * 224**2
     assert schedule(1, 8, 224, final_epochs=5)[-1] == Stage("final", 8, 224, None, 5)
+    assert {stage.epochs for stage in schedule(1, 8, 224)} == {1.0}
     assert [stage.name for stage in schedule(1, 8, 224, final_epochs=0)] == ["t-1", "s-1"]
     assert [(s.frames, s.size) for s in schedule(1, 32, 224, reduction=16)][:2] == [(32, 56), (2, 224)]
 
