@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,10 +15,9 @@ from stdcf_lib.experiments import command
 from stdcf_lib.runs import Run
 
 HERE = Path(__file__).parent
-SCRIPT = f"""
+SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it runs in the background without it
-sys.path.insert(0, {str(HERE)!r})
 from pool_work import work
 from stdcf_lib.experiments.pool import work_off
 if __name__ == "__main__":
@@ -48,9 +48,9 @@ def started(tmp_path):
 
     def start(*names):
         command = [sys.executable, script, *names]
-        pool = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        found = os.environ | {"PYTHONPATH": str(HERE)}  # `pool_work`, by the process too whose forks are the trials
+        streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        pool = subprocess.Popen(command, cwd=tmp_path, env=found, start_new_session=True, **streams)
         pools.append(pool)
         return pool
 

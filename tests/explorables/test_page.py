@@ -1,6 +1,7 @@
 """The explorables as a reader without a kernel meets them: one page in Chromium, by pointer, touch and keys."""
 
 import html
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -41,37 +42,53 @@ def until(tab, condition):
     pytest.fail(f"this never came true: {condition}")
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light", "dark"])
 def scheme(request):
     return request.param
 
 
-@pytest.fixture(params=list(SIZES))
+@pytest.fixture(scope="module", params=list(SIZES))
 def size(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def tab(browser, size, scheme):
+    """One for all tests of a size and a scheme, as Chromium begins a process for each."""
+    with browser.new_context(reduced_motion="reduce", color_scheme=scheme, **SIZES[size]) as context:
+        yield context.new_page()
+
+
+@contextmanager
+def listening(tab, **heard):
+    for event, hear in heard.items():
+        tab.on(event, hear)
+    yield
+    for event, hear in heard.items():
+        tab.remove_listener(event, hear)
+
+
 @pytest.fixture
-def opened(browser, make, size, scheme):
+def opened(tab, make, scheme):
     """Open an explorable's own page, whose view a test can ask, and see that nothing fails and nothing is asked for."""
-    faults, contexts = [], []
+    faults = []
+    tab.goto("about:blank")  # another window, in which nothing is left of the test before
+    tab.emulate_media(color_scheme=scheme)
 
     def opening(name):
-        context = browser.new_context(color_scheme=scheme, reduced_motion="reduce", **SIZES[size])
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        tab.on("request", lambda request: faults.append(request.url))
         view = make[name]()
         source = page(name, view.state, view.title)
         tab.set_content(source.replace("\nmount(here", "\nObject.assign(window, { arithmetic });\nwindow.view = mount(here"))
         until(tab, "Boolean(window.view)")
         return tab
 
-    yield opening
-    for context in contexts:
-        context.close()
+    with listening(
+        tab,
+        pageerror=lambda error: faults.append(str(error)),
+        console=lambda message: faults.append(message.text) if message.type == "error" else None,
+        request=lambda request: faults.append(request.url),
+    ):
+        yield opening
     assert faults == []
 
 
@@ -223,16 +240,18 @@ def test_rank_by_pointer_touch_and_keys(opened, size):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_frame_in_a_page_takes_its_height_and_its_theme(browser, make, name, size, scheme):
+def test_a_frame_in_a_page_takes_its_height_and_its_theme(tab, make, name, scheme):
     data = make[name]()._repr_mimebundle_()[0]
     notebook, _ = bring_to_life(new_notebook(cells=[new_code_cell(outputs=[new_output("display_data", data=data)])]))
     frame = notebook.cells[0].outputs[0].data["text/html"]
     assert html.escape("<script") in frame and "<script" not in frame
-    color = "black" if scheme == "light" else "white"
+    style = (
+        f'<meta name="viewport" content="width=device-width"><body style="color:{"black" if scheme == "light" else "white"}">'
+    )
     asked = []
-    with browser.new_page(viewport=SIZES[size]["viewport"]) as tab:
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.set_content(f'<body style="color:{color}">{frame.replace("loading=", "data-loading=")}</body>')
+    tab.goto("about:blank")
+    with listening(tab, request=lambda request: asked.append(request.url)):
+        tab.set_content(style + frame.replace("loading=", "data-loading="))
         inside = tab.frame_locator("iframe")
         inside.locator("canvas").wait_for()
         until(tab, "document.querySelector('iframe').offsetHeight !== 700")

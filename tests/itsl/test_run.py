@@ -317,10 +317,16 @@ def test_a_run_explains_itself_and_is_not_repeated(tmp_path):
         itsl_job.fit(itsl_job.network(), tmp_path, swap="keep")
 
 
+def test_a_fork_has_imported_all():
+    fork = warm.process(exec, "import sys; sys.exit('stdcf_lib.itsl.command' not in sys.modules)")
+    fork.start()
+    ended(fork)
+
+
 def start_job(folder, *attempts, network="plain", test_clips=6):
-    process = warm.PROCESSES.Process(target=itsl_job.job, args=(folder, network, test_clips, *attempts))
-    process.start()
-    return process
+    fork = warm.process(itsl_job.job, folder, network, test_clips, *attempts)
+    fork.start()
+    return fork
 
 
 def ended(*jobs):
