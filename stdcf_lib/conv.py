@@ -257,21 +257,23 @@ class _STDCF(nn.Module):
             return forms.quicker(x, self.alpha, self.psi, self.phi, way, self.transposed)
         return self.evaluation == "atoms"
 
-    def _filters_now(self) -> Tensor:
-        """`filters()`, and the same tensor again for as long as it is not to be differentiated and no parameter has changed."""
+    def _filters_for(self, x: Tensor) -> Tensor:
+        """`filters()` in the memory order of x, and the same tensor again for as long as it is not to be differentiated and no
+        parameter has changed."""
+        last = x.shape[1] > 1 and x.stride(1) == 1
         parameters = (self.alpha, self.psi, self.phi)
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Within functional_call, or while compiling, parameters are not what they seem; off the CPU, comparing values means
         # waiting for them, or there are none.
         ours = all(type(p) is nn.Parameter and p.device.type == "cpu" for p in parameters)
         if self.training or differentiable or torch.compiler.is_compiling() or not ours:
-            return self.filters()
+            return forms.filters(*parameters, last)
         # What is written through `.data` counts no version, so that some values are compared as well.
         some = torch.cat([p.detach().flatten()[:: max(1, p.numel() // 1000)].double() for p in parameters])
         now = [(id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
-        if self._kept is None or self._kept[0] != now or not torch.equal(self._kept[1], some):
+        if self._kept is None or self._kept[0] != (last, now) or not torch.equal(self._kept[1], some):
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = now, some, self.filters()
+                self._kept = (last, now), some, forms.filters(*parameters, last)
         return self._kept[2]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -400,7 +402,7 @@ class STDCFConv3d(_STDCF):
         way = forms.Way(self.stride, padding, self.dilation, self.groups)
         if self._by_atoms(x, way):
             return forms.by_atoms(x, self.alpha, self.psi, self.phi, self.bias, way)
-        return F.conv3d(x, self._filters_now(), self.bias, *way)
+        return F.conv3d(x, self._filters_for(x), self.bias, *way)
 
     def _sides(self) -> list[int]:
         """How much to pad before and after each axis, the last axis first, as `F.pad` counts."""
@@ -465,7 +467,7 @@ class STDCFConvTranspose3d(_STDCF):
         way = forms.Way(self.stride, self.padding, self.dilation, self.groups)
         if self._by_atoms(x, way):
             return forms.by_atoms_transposed(x, self.alpha, self.psi, self.phi, self.bias, way, extra)
-        filters = self._filters_now()
+        filters = self._filters_for(x)
         return F.conv_transpose3d(x, filters, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
 
     def _extra_for(self, x: Tensor, output_size: tuple[int, ...]) -> tuple[int, ...]:

@@ -56,13 +56,19 @@ class Way(NamedTuple):
         return self
 
 
-def filters(alpha: Tensor, psi: Tensor, phi: Tensor) -> Tensor:
-    """W of Eq. 1: α (P, Q, M, N), ψ (M, kh, kw), φ (N, kt) → (P, Q, kt, kh, kw)."""
+def filters(alpha: Tensor, psi: Tensor, phi: Tensor, last: bool = False) -> Tensor:
+    """W of Eq. 1: α (P, Q, M, N), ψ (M, kh, kw), φ (N, kt) → (P, Q, kt, kh, kw), where `last` with Q last in memory, as a
+    convolution of clips with channels last reads it."""
     # Filters are few and outputs many: building them in full precision costs nothing and keeps autocast's rounding to one.
     device = alpha.device.type
     with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta has no autocast to switch off
-        products = torch.einsum("mhw,nt->mnthw", psi, phi)
-        return (alpha.flatten(2).flatten(0, 1) @ products.flatten(2).flatten(0, 1)).view(*alpha.shape[:2], *products.shape[2:])
+        products = torch.einsum("mhw,nt->thwmn", psi, phi)
+        kernel, products = products.shape[:3], products.flatten(3).flatten(0, 2)
+        coefficients = alpha.flatten(2)
+        if last:  # a product for each of P, as the one that broadcasts would copy α
+            built = torch.bmm(products.expand(len(alpha), -1, -1), coefficients.transpose(1, 2))
+            return built.unflatten(1, kernel).movedim(-1, 1)
+        return (coefficients.flatten(0, 1) @ products.T).view(*alpha.shape[:2], *kernel)
 
 
 def by_layers(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
@@ -143,11 +149,12 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     A multiplication in the matrix product of α takes 1.45 times as long as one in oneDNN's convolution, and touching a map of Z
     once takes as long as 45 of them. So, for one voxel and one pair of channels, the atoms take 1.45 · (products) + 45 · (times
     Z is touched) · M / O, and the filters kt·kh·kw, three times as many with gradients; the atoms are chosen where they are
-    expected to take less than nine tenths. Fitted to `make bench`, which records what the choice costs. Below 64 channels or
-    half a billion multiplications, in anything but float32 and on anything but a CPU, the filters are.
+    expected to take less than nine tenths. Below 64 channels the atoms are expected to take half as long again. Fitted to
+    `make bench`, which records what the choice costs. Below 16 channels or half a billion multiplications, in anything but
+    float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
-    if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 64:
+    if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
         return False
     way = way.in_numbers((phi.shape[1], *psi.shape[1:]))
     if not quick(x, alpha, psi, phi, way):
@@ -167,6 +174,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
         touched = 5 if way.stride[1:] == (1, 1) else 10
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
     by_atoms = 1.45 * passes * atoms + 45 * touched * (2 if winograd else 1) * atoms / outs
+    by_atoms *= 1.5 if min(ins, outs) < 64 else 1
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.9 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 

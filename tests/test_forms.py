@@ -308,6 +308,8 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     assert chosen() and chosen(learns=True) and chosen(count=3) and chosen(padding="same") and chosen(64, 56)
     assert chosen(dilation=(2, 1, 1), padding=(2, 1, 1)) and chosen(kind=STDCFConvTranspose3d)
     assert chosen(256, 14, count=3, learns=True) and not chosen(64, 56, count=3, learns=True)
+    five: Any = {"kernel_size": (5, 3, 3), "padding": (2, 1, 1)}
+    assert chosen(32, 56, **five) and chosen(63, 56, **five) and not chosen(15, 112, **five) and not chosen(48, 56)
     assert not chosen(16, 56) and not chosen(64, 7) and not chosen(stride=(2, 1, 1)) and not chosen(groups=2)
     assert not chosen(kernel_size=(1, 3, 3), padding=(0, 1, 1), count=1) and not chosen(spatial_atoms=9, atoms="dct")
     assert not chosen(dtype=torch.float64) and not chosen(device="meta")
@@ -360,6 +362,23 @@ def test_filters_are_kept_while_nothing_can_change(monkeypatch):
     with torch.inference_mode():
         one(x)
     assert len(built) == 4
+
+
+@pytest.mark.parametrize("kind", [STDCFConv3d, STDCFConvTranspose3d])
+def test_filters_lie_in_memory_as_the_clips_do(kind):
+    torch.manual_seed(0)
+    one, x = kind(4, 6, (2, 3, 3), spatial_atoms=4, temporal_atoms=2, evaluation="filters").double(), torch.randn(2, 4, 3, 5, 5)
+    x, last = x.double(), x.double().to(memory_format=torch.channels_last_3d)
+    assert one._filters_for(x).is_contiguous()
+    assert one._filters_for(last).is_contiguous(memory_format=torch.channels_last_3d)
+    expected = with_gradients(one(x), list(one.parameters()))
+    for a, b in zip(with_gradients(one(last), list(one.parameters())), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        for clips in (x, last, x):
+            kept = one.eval()._filters_for(clips)
+            assert one._filters_for(clips) is kept
+            torch.testing.assert_close(kept, one.filters(), rtol=0, atol=1e-12)
 
 
 def test_shapes_alone_have_no_filters_to_keep():

@@ -1,6 +1,7 @@
 """Draw every figure of the story, with the arrays it shows: `python -m stdcf_lib.plots` fills `figures/`."""
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from stdcf_lib.plots import (
     joint_convolution,
     motion,
     reconstruction,
+    roofline,
     tempo,
     tr_mnist,
 )
@@ -47,6 +49,11 @@ def direction_selectivity() -> Drawing:
     return joint_convolution.direction_selectivity(psi, phi, alpha)
 
 
+def layers() -> Drawing:
+    """What `make bench` found for every layer of the paper's tables."""
+    return roofline.measured_layers(json.loads(Path("benchmarks/results.json").read_text(encoding="utf-8"))["Layers"])
+
+
 # A name starts with the number of the notebook that explains the figure.
 FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "00_start": motion.watching,
@@ -57,6 +64,7 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "02_output_voxel": output_voxel,
     "02_direction_selectivity": direction_selectivity,
     "02_compass": partial(at_rest, explore.probe),
+    "02_layers": layers,
     "03_making": tr_mnist.making,
     "03_borders": tr_mnist.borders,
     "03_separability": tr_mnist.separability,

@@ -1,11 +1,24 @@
-"""Figure of notebook 02: what the forms of a layer take, by multiplications, by the machine's roofline and by the clock."""
+"""Figures of notebook 02: what the forms of a layer take, by multiplications, by the machine's roofline and by the clock."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from stdcf_lib import roofline
-from stdcf_lib.plots.style import BLACK, FULL, NEUTRAL, Arrays, Made, Plot, family_color, new_figure, shade
+from stdcf_lib.plots.style import (
+    BLACK,
+    FULL,
+    NEUTRAL,
+    Arrays,
+    Drawing,
+    Made,
+    Plot,
+    family_color,
+    new_figure,
+    shade,
+    styled,
+)
 from stdcf_lib.runs import machine
 
 _measured = cache(roofline.measured)  # so that the same values give the same picture
@@ -74,3 +87,51 @@ def forms_race() -> Made:
         return {"macs": macs, "at best, ms": best, "measured, ms": found}
 
     return figure, show
+
+
+# What `benchmarks.layers` calls the layers that are shown: their name in the figure, their marker, and how pale it is.
+_SHOWN = {
+    "STDCF N=3, filters": ("STDCF, filters", "s", 0.7),
+    "STDCF N=3, atoms": ("STDCF in tiles, N=3", "D", 0.35),
+    "STDCF N=2, atoms": ("STDCF in tiles, N=2", "o", 0.0),
+    "rank-1": ("rank-1", "^", 0.0),
+    "Conv2Plus1D": ("Conv2Plus1D", "x", 0.0),
+}
+_PASSES = {"forward, ms": "forward", "both, ms": "forward and backward"}
+
+
+@styled
+def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
+    """Draw what layers take beside the faster layout of `nn.Conv3d`, as `python -m benchmarks.layers` has recorded it.
+
+    Args:
+        record: what that keeps under "Layers".
+        threads: 1 or 2.
+    """
+    ending = f", {threads} threads"
+    found = {title.removesuffix(ending): row["ms"] for title, row in record.items() if title.endswith(ending)}
+    figure, panels = new_figure(1, 2, width=9.6, height=1.6 + 0.21 * len(found), sharey=True)
+    arrays = {}
+    for axes, (what, title) in zip(panels, _PASSES.items(), strict=True):
+        for name, (shown, marker, pale) in _SHOWN.items():
+            ratios = [
+                row[name][what] / min(row["Conv3d"][what], row["Conv3d, last"][what]) if name in row else np.nan
+                for row in found.values()
+            ]
+            color = shade(family_color(shown), pale)
+            axes.plot(ratios, range(len(found)), marker, color=color, markersize=6, markeredgewidth=1.5, label=shown, zorder=3)
+            arrays[f"{shown}, {title}"] = np.array(ratios)
+        axes.axvline(1, color=FULL, linewidth=1.5, zorder=2)
+        axes.set(xscale="log", xlabel="time (Conv3d: 1)", title=title, xlim=(0.3, 8))
+        ticks = [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 8]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    panels[0].set(yticks=range(len(found)), yticklabels=found)
+    panels[0].invert_yaxis()
+    panels[1].legend(loc="upper right")
+    quicker = [int(np.nansum(arrays[f"STDCF in tiles, N=2, {title}"] < 1)) for title in _PASSES.values()]
+    figure.suptitle(
+        f"In tiles with N=2, {quicker[0]} of {len(found)} layers are quicker than Conv3d forward, and {quicker[1]} both ways\n"
+        f"({record['machine']['device']}, {threads} thread{'s' * (threads > 1)}, PyTorch {record['machine']['torch']})"
+    )
+    return Drawing(figure, arrays)

@@ -13,8 +13,9 @@ from torch import nn
 
 from stdcf_lib.convert import load, named, to_stdcf
 from stdcf_lib.convert.clips import Videos, clips
-from stdcf_lib.convert.command import _short, difference, main
+from stdcf_lib.convert.command import _short, difference, main, totals
 from stdcf_lib.convert.timing import _timed, seconds
+from stdcf_lib.measure import cost
 
 MINE = """
 import torch
@@ -144,6 +145,16 @@ def test_a_file_of_ones_own_leaves_the_path_of_modules_as_it_was(place):
     before = [*sys.path]
     named.build("mine.py:net")
     assert sys.path == before
+
+
+def test_a_layer_without_a_count_changes_no_total(place):
+    """One that is never called, such as a head for training alone."""
+    network: Any = named.build("mine.py:net")
+    converted, report = to_stdcf(network, keep=0.9)
+    counted = cost(network, (1, 1, 4, 8, 8)).macs
+    unknown = [row._replace(macs_before=None, macs_after=None) for row in report]
+    lines = totals(network, converted, unknown, torch.rand(1, 1, 4, 8, 8))
+    assert f"MACs         {_short(counted)}; as three layers {_short(counted)} (100%)" in lines
 
 
 def test_large_counts_are_short():

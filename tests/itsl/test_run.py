@@ -197,6 +197,18 @@ def test_restored_temporal_atoms_train_on_a_single_tap_and_come_back():
     assert not torch.equal(swaps.layers[1].psi, before) and swaps.layers[1].psi.shape[1:] == (3, 3)
 
 
+def test_whether_temporal_atoms_are_shortened_is_asked_of_the_temporal_axis():
+    torch.manual_seed(0)
+    layer = STDCFConv3d(1, 2, (5, 3, 3), padding=(2, 1, 1))
+    swaps, phi = AtomSwap(layer, Stage("t", 8, 16), "restore"), layer.phi.detach().clone()
+    swaps.to(Stage("s", 4, 16))
+    assert layer.kernel_size == (3, 3, 3)
+    with torch.no_grad():
+        layer.phi.zero_()
+    swaps.to(Stage("t", 8, 16))
+    assert torch.equal(layer.phi, phi)
+
+
 def test_atoms_may_belong_to_a_grid_that_no_stage_has():
     net = small_net()
     anchor = Recipe(swap="resample", grid=(16, 14)).anchor([FULL])
