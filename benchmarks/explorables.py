@@ -72,7 +72,7 @@ def _waits(browser: Browser, view: explorables.Explorable) -> dict[str, float]:
         for step in range(MOVES):
             point = {"type": "touchMove" if step else "touchStart", "touchPoints": [{"x": x + 2 * step % 60, "y": y}]}
             finger.send("Input.dispatchTouchEvent", point)
-            page.wait_for_timeout(150)  # so that no move waits for the one before
+            page.wait_for_timeout(250)  # so that no move waits for the one before, nor for the sliders that follow it
         found["390 px, four times slower, ms"] = _median(page)
     return found
 

@@ -267,13 +267,13 @@ class _STDCF(nn.Module):
         # waiting for them, or there are none.
         ours = all(type(p) is nn.Parameter and p.device.type == "cpu" for p in parameters)
         if self.training or differentiable or torch.compiler.is_compiling() or not ours:
-            return forms.filters(*parameters, last)
+            return forms.filters(*parameters, last=last)
         # What is written through `.data` counts no version, so that some values are compared as well.
         some = torch.cat([p.detach().flatten()[:: max(1, p.numel() // 1000)].double() for p in parameters])
         now = [(id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
         if self._kept is None or self._kept[0] != (last, now) or not torch.equal(self._kept[1], some):
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = (last, now), some, forms.filters(*parameters, last)
+                self._kept = (last, now), some, forms.filters(*parameters, last=last)
         return self._kept[2]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Panel:
         self._show(draw(**self.values))
         for name, control in controls.items():
             control.description = control.description or name.replace("_", " ")
-            control.style.description_width = "14em"
-            control.layout.width = "32em"
+            control.style.description_width = "16em"
+            control.layout.width = "34em"
             control.observe(self._redraw, names="value")
         self.widget = VBox([*controls.values(), self._message, self._image, HTML(_DRAWING, layout={"display": "none"})])
         self.widget.add_class("stdcf-panel")

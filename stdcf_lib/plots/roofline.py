@@ -108,9 +108,12 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
         record: what that keeps under "Layers".
         threads: 1 or 2.
     """
-    ending = f", {threads} threads"
-    found = {title.removesuffix(ending): row["ms"] for title, row in record.items() if title.endswith(ending)}
-    figure, panels = new_figure(1, 2, width=9.6, height=1.6 + 0.21 * len(found), sharey=True)
+    ending, found = f", {threads} threads", {}
+    for title, row in record.items():
+        if title.endswith(ending) and {*_SHOWN} & {*row["ms"]}:
+            case = "{ins}→{outs}, {size}²".format(**row["case"])
+            found[f"{title.removesuffix(ending)} ({case})"] = row["ms"]
+    figure, panels = new_figure(1, 2, width=9.6, height=1.9 + 0.21 * len(found), sharey=True)
     arrays = {}
     for axes, (what, title) in zip(panels, _PASSES.items(), strict=True):
         for name, (shown, marker, pale) in _SHOWN.items():
@@ -128,7 +131,7 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
         axes.minorticks_off()
     panels[0].set(yticks=range(len(found)), yticklabels=found)
     panels[0].invert_yaxis()
-    panels[1].legend(loc="upper right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(_SHOWN))
     quicker = [int(np.nansum(arrays[f"STDCF in tiles, N=2, {title}"] < 1)) for title in _PASSES.values()]
     figure.suptitle(
         f"In tiles with N=2, {quicker[0]} of {len(found)} layers are quicker than Conv3d forward, and {quicker[1]} both ways\n"

@@ -45,7 +45,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage, imsave
+from matplotlib.image import AxesImage
 from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 
@@ -143,10 +143,9 @@ class Drawing(NamedTuple):
             canvas = _Canvas(self.figure)
         canvas.draw()
         buffer = io.BytesIO()
-        # A slider waits for these bytes, hence the lightest compression, and the canvas itself: `savefig` would measure
-        # every text once more.
-        pixels, options = canvas.buffer_rgba(), {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}}
-        imsave(buffer, pixels, format="png", dpi=self.figure.dpi, **options)
+        # A slider waits for these bytes, hence the lightest compression, no transparency, and the canvas itself: `savefig`
+        # would measure every text once more.
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
     @styled
@@ -161,8 +160,8 @@ class Drawing(NamedTuple):
 
 
 def _small(png: bytes) -> bytes:
-    """The same picture in fewer bytes, for notebooks that keep it: without transparency, and a gray one as gray."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    """The same picture in fewer bytes, for notebooks that keep it, and a gray one as gray."""
+    picture = Image.open(io.BytesIO(png))
     gray = picture.convert("L")
     buffer = io.BytesIO()
     (gray if gray.convert("RGB").tobytes() == picture.tobytes() else picture).save(buffer, "PNG")
