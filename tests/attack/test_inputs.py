@@ -35,7 +35,7 @@ FAULTS: dict[str, Any] = {
     "foreign": (_raises(KeyError("x")), "KeyError at"),
     "unnamed": (_raises(ValueError("no")), "ValueError that names nothing"),
     "memory": (lambda: bytearray(2**40), "too much memory asked for"),
-    "growth": (lambda: len(bytes([1]) * 2**27), "memory at"),  # more than a process that has done much keeps at hand
+    "growth": (lambda: len(bytes([1]) * 2**27), "memory at"),  # more than a worker has at hand
     "warning": (lambda: warnings.warn_explicit("old", UserWarning, "x.py", 1, "stdcf_lib.x"), "UserWarning at"),
     "hang": (lambda: [None for _ in iter(int, 1)], "hang at"),
     "crash": (lambda: os.abort(), "died (-6) at"),
