@@ -56,7 +56,7 @@ class Way(NamedTuple):
         return self
 
 
-def filters(alpha: Tensor, psi: Tensor, phi: Tensor, last: bool = False) -> Tensor:
+def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> Tensor:
     """W of Eq. 1: α (P, Q, M, N), ψ (M, kh, kw), φ (N, kt) → (P, Q, kt, kh, kw), where `last` with Q last in memory, as a
     convolution of clips with channels last reads it."""
     # Filters are few and outputs many: building them in full precision costs nothing and keeps autocast's rounding to one.

@@ -340,7 +340,7 @@ def test_auto_changes_rounding_alone(monkeypatch):
 def count_filters(monkeypatch):
     built = []
     original = forms.filters
-    monkeypatch.setattr(forms, "filters", lambda *a: built.append(1) or original(*a))
+    monkeypatch.setattr(forms, "filters", lambda *a, **options: built.append(1) or original(*a, **options))
     return built
 
 

@@ -63,7 +63,7 @@ def test_each_form_is_measured_by_itself(monkeypatch):
     seen = []
     monkeypatch.setattr(roofline.forms, "by_layers", lambda x, **_: seen.append("layers") or x)
     monkeypatch.setattr(roofline.forms, "by_atoms", lambda x, *_: seen.append("tiles") or x)
-    monkeypatch.setattr(roofline.forms, "filters", lambda *_: seen.append("filters") or torch.zeros(4, 4, 3, 3, 3))
+    monkeypatch.setattr(roofline.forms, "filters", lambda *_, **__: seen.append("filters") or torch.zeros(4, 4, 3, 3, 3))
     for form in FORMS:
         measured(form, 4, 8)
         assert set(seen) == {

@@ -184,7 +184,8 @@ def difference(answer: Any, wanted: Any) -> float:
 
 
 def _recover(converted: nn.Module, network: nn.Module, clips: Clips, arguments: argparse.Namespace) -> None:
-    """Distil into the converted network, in place, and print how far it came on clips that were held out."""
+    """Distil into the converted network, in place, and print how far it came on clips that were held out; where it is no nearer
+    than before, it is left as it was."""
     numbers = range(len(clips))
     indexed: Any = clips
     held_out, others = numbers[::HELD_OUT], [k for k in numbers if k % HELD_OUT]
@@ -195,12 +196,16 @@ def _recover(converted: nn.Module, network: nn.Module, clips: Clips, arguments: 
             found = [(converted.eval()(x), network(x)) for x in parts]
         return difference([one for one, _ in found], [other for _, other in found])
 
-    first = away()
+    first, given = away(), copy.deepcopy(converted.state_dict())
     distill(
         converted, network, Subset(indexed, others), arguments.epochs,
         batch_size=arguments.batch_size, rate=arguments.rate, progress=sys.stderr.isatty(),
     )  # fmt: skip
-    print(f"recovered on {len(others)} clips; on {len(held_out)} others it differed by {first:.1%}, and now by {away():.1%}")
+    now = away()
+    print(f"recovered on {len(others)} clips; on {len(held_out)} held out it differed by {first:.1%}, and now by {now:.1%}")
+    if not now < first:
+        converted.load_state_dict(given)
+        print("which is no nearer, so it is left as it was converted; try a lower --rate, more --epochs or more clips")
 
 
 @torch.no_grad()
