@@ -63,6 +63,12 @@ def test_statistics_of_a_network_in_training_stay_as_they_are():
     assert norm.num_batches_tracked == 0 and norm.training
 
 
+def test_a_network_is_counted_in_its_own_precision():
+    conv = nn.Conv3d(1, 2, 3, bias=False)
+    assert cost(conv.double(), (1, 1, 4, 5, 6)).stored_bytes == 2 * cost(conv.float(), (1, 1, 4, 5, 6)).stored_bytes
+    assert cost(nn.ReLU(), (1, 1)).macs == 0
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="model is function"):
         cost(cast(Any, lambda x: x), (1,))

@@ -57,6 +57,9 @@ def test_another_configuration_does_not_overwrite_a_run(tmp_path):
     run.start({"seed": 0, "epochs": (1, 2)})
     with pytest.raises(ValueError, match=r"another run \(\{'seed': 0\} there\)"):
         run.start({"seed": 1, "epochs": (1, 2)})
+    for other in ({"seed": 0}, {"seed": 0, "epochs": (1, 2), "rate": 0.1}):  # what one of the two does not say differs, too
+        with pytest.raises(ValueError, match="another run"):
+            run.start(other)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
@@ -314,4 +317,13 @@ runs.runs_folder()
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert answer.stdout.split() == [str(site / "stdcf_lib" / "runs.py"), "None"]
     assert "set STDCF_RUNS to a folder of runs" in answer.stderr
-    assert machine()["commit"]
+    assert machine()["commit"] and machine()["processes"] == 1
+
+
+def test_a_checkout_without_a_commit_or_without_git_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_CHECKOUT", tmp_path)
+    assert machine()["commit"] is None
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert machine()["commit"] is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine()["commit"] is None

@@ -354,6 +354,7 @@ def _without(state, *names):
         (lambda state: state | {"model": nn.Linear(3, 3).state_dict()}, "model .* is no tensor of shape"),
         (lambda state: state | {"optimizer": torch.optim.RMSprop(start()[0].parameters()).state_dict()}, "has not the parts"),
         (lambda state: state | {"optimizer": {"state": {0: {"step": torch.ones(2)}}, "param_groups": None}}, "."),
+        (lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(2)) or state, "exp_avg is no tensor of shape"),
         (lambda state: _without(state, "norm"), "norm"),
         (lambda state: state["optimizer"]["param_groups"][0]["params"].reverse() or state, "optimizer has other parameters"),
         (lambda state: state | {"done": -1}, "done=-1: give an integer of at least 0"),
@@ -374,6 +375,39 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, reason):
     Run(tmp_path).save(change(kept[0]), kept[1])
     with pytest.raises(DamagedRun, match=rf"checkpoint.pt is of another training \(.*{reason}.*; remove it"):
         train(model, shuffled(40, 8, seed=1), loss, Optimization(optimizer), 2, run=Run(tmp_path), progress=False)
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_with(tmp_path):
+    """Which kept none of the line of the log that it was in."""
+    unbroken, metrics = fit(2)
+    model, optimizer = start()
+    calls: list[int] = []
+
+    def breaks(model, index):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return loss(model, index)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, shuffled(40, 8, seed=1), breaks, Optimization(optimizer), 2, run=Run(tmp_path), progress=False)
+    kept = Run(tmp_path).restore()
+    assert kept
+    Run(tmp_path).save(_without(kept[0], "window", "batches"), kept[1])
+    again, metrics_again = fit(2, run=Run(tmp_path))
+    assert torch.equal(again.weight, unbroken.weight) and losses(metrics_again) == losses(metrics)
+
+
+def test_a_model_is_trained_in_training_mode_whatever_it_was_in():
+    model, optimizer = start()
+    seen = []
+
+    def watched(model, index):
+        seen.append(model.training)
+        return loss(model, index)
+
+    train(model.eval(), shuffled(40, 8, seed=1), watched, Optimization(optimizer), 1, progress=False)
+    assert seen == [True] * 5
 
 
 def test_every_epoch_has_all_samples_in_an_order_of_its_own():

@@ -75,6 +75,7 @@ def test_a_network_of_ones_own_is_converted_recovered_saved_and_tested(place, ca
     said = capsys.readouterr().out
     kept = [float(share) for share in re.findall(r"([\d.]+)%", said.partition("\nparameters")[0])]
     assert len(kept) == 2 and min(kept) >= 30
+    assert re.search(r"on a drawn clip its answer differs by [\d.]+% of the original's", said)
     first, now = (float(share) for share in re.findall(r"differed by ([\d.]+)%, and now by ([\d.]+)%", said)[0])
     assert now < 0.7 * first
     assert "recovered on 19 clips; on 3 held out" in said and "no nearer" not in said
@@ -167,6 +168,11 @@ def test_a_layer_without_a_count_changes_no_total(place):
     assert f"MACs         {_short(counted)}; as three layers {_short(counted)} (100%)" in lines
 
 
+def test_numbers_of_a_kind_that_cannot_be_close_are_not_compared():
+    one, other = ({"scores": torch.full((2,), value), "label": torch.tensor(int(value)), "name": ""} for value in (3.0, 4.0))
+    assert difference(one, other) == 0.25
+
+
 def test_large_counts_are_short():
     assert [_short(count) for count in (999_999, 10**6, 10**9 - 10**7, 10**9)] == ["999,999", "1.00 M", "990.00 M", "1.00 G"]
 
@@ -188,6 +194,8 @@ def test_a_form_takes_what_passes_within_its_layer_and_the_first_pass_is_not_cou
     assert forms == ["filters"] * 2 + ["atoms"] * 2
     assert found == {"": (3, 3, 3), "0": (1, 1, 1)}
     assert layer.evaluation == "auto" and network.training and not converted.training
+    seconds(network.eval(), converted.train(), [""], torch.rand(2, 1, 4, 5, 5), passes=1)
+    assert not network.training and converted.training
     assert not any(hooks for module in (network, layer) for hooks in (module._forward_hooks, module._forward_pre_hooks))
 
 

@@ -96,6 +96,10 @@ def test_the_view_follows_after_every_cell_as_long_as_there_is_one(layer, monkey
     after["post_run_cell"]()
 
 
+def test_four_digits_are_enough_for_a_page():
+    assert base.rounded([[1.23456, -0.00001]]) == [[1.2346, 0.0]]
+
+
 def test_the_largest_filter_that_there_is_room_for_is_shown():
     layer = STDCFConv3d(1, 1, (7, 9, 9), spatial_atoms=6, temporal_atoms=5)
     assert np.shape(explorables.Filter(layer).psi) == (6, 9, 9)

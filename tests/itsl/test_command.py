@@ -166,6 +166,7 @@ def test_recipes_are_those_of_the_field():
     kinetics, something = PRESETS["kinetics400"], PRESETS["something-v1"]
     assert (kinetics.classes, kinetics.learning_rate, kinetics.weight_decay, kinetics.clip_norm) == (400, 0.1, 1e-4, None)
     assert (something.classes, something.learning_rate, something.weight_decay, something.clip_norm) == (174, 0.01, 5e-4, 20)
+    assert PRESETS["noise"].classes == 4
     assert (kinetics.clips, something.clips) == ((240_000, 20_000), (86_017, 11_522))
 
 
