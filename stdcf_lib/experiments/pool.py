@@ -67,7 +67,7 @@ def _child(work: Callable[[str], str], name: str, alive: connection.Connection) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent answers it for all
     threading.Thread(target=_die_at_the_end, args=(alive,), daemon=True).start()
     torch.set_num_threads(1)
-    print(work(name), flush=True)
+    print(f"{work(name)}\n", end="", flush=True)  # at once, or another trial's words may come before the end of the line
 
 
 def _die_at_the_end(alive: connection.Connection) -> None:

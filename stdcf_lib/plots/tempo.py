@@ -1,8 +1,8 @@
 """Figures of notebook 05: what a change of tempo does to a network that learned actions at one tempo."""
 
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -147,14 +147,25 @@ def _watched(action: str) -> tuple[np.ndarray, np.ndarray]:
 @torch.no_grad()
 def _answer(action: str, tempo: float, channel: int, dilation: int) -> np.ndarray:
     """What one filter answers at its pixel, dilated in time: only what it meets there goes into the sum."""
-    layer = trained("stdcf").conv1
-    w, bias = layer.filters()[channel], layer.bias
-    kt, kh, kw = w.shape[1:]
+    filters, bias = _first_layer()
+    kt, kh, kw = filters.shape[2:]
     y, x = _watched(action)[0][channel]
-    wide = F.pad(_scaled(action, tempo), (kw // 2, kw // 2, kh // 2, kh // 2))
-    met = wide[..., y : y + kh, x : x + kw]
-    answer = F.conv3d(met, w[None], padding=(dilation * (kt // 2), 0, 0), dilation=(dilation, 1, 1))
+    met = _bordered(action, tempo, kh // 2, kw // 2)[..., y : y + kh, x : x + kw]
+    answer = F.conv3d(met, filters[channel, None], padding=(dilation * (kt // 2), 0, 0), dilation=(dilation, 1, 1))
     return (answer + bias[channel])[0, 0, :, 0, 0].numpy()
+
+
+@cache
+@torch.no_grad()
+def _first_layer() -> tuple[Tensor, Tensor]:
+    """Filters (16, 1, kt, kh, kw) and bias of the trained first layer."""
+    layer: Any = trained("stdcf").conv1
+    return layer.filters(), layer.bias
+
+
+@lru_cache(maxsize=4)
+def _bordered(action: str, tempo: float, rows: int, columns: int) -> Tensor:
+    return F.pad(_scaled(action, tempo), (columns, columns, rows, rows))
 
 
 def _scaled(action: str, tempo: float) -> Tensor:
