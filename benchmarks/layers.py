@@ -1,4 +1,5 @@
-"""One layer at a time against its peers: every 3×3×3 convolution of Tables A to C, strided, dilated, transposed ones.
+"""One layer at a time against its peers: the 3D convolutions of Tables B and C, two of Table A, and others
+that are strided, dilated, transposed, thin or small.
 
 `python -m benchmarks.layers` prints and records milliseconds by form, and what `evaluation="auto"` makes of them.
 """

@@ -50,7 +50,7 @@ def direction_selectivity() -> Drawing:
 
 
 def layers() -> Drawing:
-    """What `make bench` found for every layer of the paper's tables."""
+    """What `make bench` found last, layer by layer."""
     return roofline.measured_layers(json.loads(Path("benchmarks/results.json").read_text(encoding="utf-8"))["Layers"])
 
 

@@ -245,9 +245,8 @@ def test_a_frame_in_a_page_takes_its_height_and_its_theme(tab, make, name, schem
     notebook, _ = bring_to_life(new_notebook(cells=[new_code_cell(outputs=[new_output("display_data", data=data)])]))
     frame = notebook.cells[0].outputs[0].data["text/html"]
     assert html.escape("<script") in frame and "<script" not in frame
-    style = (
-        f'<meta name="viewport" content="width=device-width"><body style="color:{"black" if scheme == "light" else "white"}">'
-    )
+    color = "black" if scheme == "light" else "white"
+    style = f'<meta name="viewport" content="width=device-width"><body style="color:{color}">'
     asked = []
     tab.goto("about:blank")
     with listening(tab, request=lambda request: asked.append(request.url)):
