@@ -122,10 +122,10 @@ def needs() -> Made:
         every.append((bars, axes.bar_label(bars, ["1", "1", "1"], padding=4, animated=True)))
         axes.set(xlabel=name, yticks=range(3), yticklabels=["stage-s\n64×224²"] * 3)
         axes.xaxis.set_animated(True)
-        axes.xaxis.get_major_locator().set_params(nbins=4)
+        axes.locator_params(axis="x", nbins=3)
     panels[0].yaxis.set_animated(True)
     panels[0].invert_yaxis()
-    above = panels[0].set_title("batch", animated=True)
+    panels[0].set_title("what a batch keeps for the backward pass, float32")
     panels[1].set_title("multiplications of a clip's forward pass")
     title = figure.suptitle("$M$", animated=True)
 
@@ -149,10 +149,10 @@ def needs() -> Made:
             axes.set_xlim(0, 1.4 * value.max())
         labels = (("full", full), ("stage-t", t), ("stage-s", s))
         panels[0].set_yticklabels([f"{name}\n{stage.frames}×{stage.size}²" for name, stage in labels])
-        above.set_text(f"kept for the backward pass, batch {batch}, float32")
         # Filters are rebuilt before use, so M and N change neither of the two.
         parameters = found[0].parameters
-        title.set_text(f"STDCF-R50, $M={spatial_atoms}$, $N={temporal_atoms}$: {parameters / 1e6:.2f} million parameters")
+        said = f"{parameters / 1e6:.2f} million parameters, batches of {batch}"
+        title.set_text(f"STDCF-R50, $M={spatial_atoms}$, $N={temporal_atoms}$: {said}")
         return arrays | {"parameters": np.array(parameters)}
 
     return figure, show

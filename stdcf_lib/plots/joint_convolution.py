@@ -181,6 +181,7 @@ def assembly_scene(spatial_atoms: int, temporal_atoms: int, frames: int) -> Scen
     axes["errors"].set(xlabel="terms", ylabel="relative error", xlim=(-0.05 * most, 1.05 * most), ylim=(-0.05, 1.05))
     axes["errors"].xaxis.get_major_locator().set_params(integer=True)
     axes["errors"].yaxis.set_animated(True)
+    axes["errors"].locator_params(axis="y", nbins=3)
     names = [axes["films"].text(0, 1.5 * row - 0.06, f"$W$, sum of all {most}", animated=True) for row in range(3)]
     films = [_film(axes["films"], torch.zeros(frames, 1, 1), top=1.5 * row, animated=True) for row in range(3)]
     key = signed_key(axes["films"], 0.05, 4.12, limit=1)

@@ -55,7 +55,7 @@ def forms_race() -> Made:
     times.set_title("bars: at best; hatched: memory decides; diamonds: measured", fontsize="small")
     for axes in (counts, times):
         axes.xaxis.set_animated(True)
-    times.xaxis.get_major_locator().set_params(nbins=5)
+        axes.locator_params(axis="x", nbins=4)
     title = figure.suptitle("$M$", animated=True)
 
     def show(

@@ -31,6 +31,8 @@ Where the idea moves, it returns a `Film`, which also has a function that brings
 
 import io
 import os
+import struct
+import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from functools import update_wrapper, wraps
@@ -108,6 +110,11 @@ _LOOK: dict[Any, Any] = {  # a key is one of matplotlib's literals, in its newes
     "svg.hashsalt": "stdcf",  # otherwise every SVG draws new random ids
 }
 
+with mpl.rc_context():
+    mpl.rcdefaults()
+    mpl.rcParams.update(_LOOK)
+    _SETTINGS = {name: mpl.rcParams[name] for name in mpl.rcParams if name != "backend"}  # the backend is the reader's
+
 
 def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
     """Run a plotting function under the common look; it does not touch the reader's own matplotlib settings."""
@@ -115,8 +122,7 @@ def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returne
     @wraps(draw)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         with mpl.rc_context():
-            mpl.rcdefaults()
-            mpl.rcParams.update(_LOOK)
+            dict.update(mpl.rcParams, _SETTINGS)  # as `rc_context` puts back the reader's, without validating 300 values anew
             return draw(*args, **kwargs)
 
     return wrapper
@@ -142,11 +148,8 @@ class Drawing(NamedTuple):
         if not isinstance(canvas, _Canvas):
             canvas = _Canvas(self.figure)
         canvas.draw()
-        buffer = io.BytesIO()
-        # A slider waits for these bytes, hence the lightest compression, no transparency, and the canvas itself: `savefig`
-        # would measure every text once more.
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        # A slider waits for these bytes, hence the canvas itself: `savefig` would measure every text once more.
+        return _quick(np.asarray(canvas.buffer_rgba())[..., :3])
 
     @styled
     def save(self, stem: str | Path) -> None:
@@ -157,6 +160,19 @@ class Drawing(NamedTuple):
         png = io.BytesIO()
         self.figure.savefig(png, format="png", metadata={"Software": None}, dpi=2 * self.figure.dpi)
         _save(stem, self.figure, self.arrays, png.getvalue())
+
+
+def _quick(pixels: np.ndarray) -> bytes:
+    """A PNG of pixels (H, W, 3), 8-bit, in half the time that Pillow takes: each line as what differs from the one above, and
+    lightly compressed, where Pillow tries five ways for every line."""
+    height, width, _ = pixels.shape
+    lines = np.full((height, 1 + 3 * width), 2, np.uint8)  # 2 is the filter "up" (PNG specification, 9.2)
+    lines[:, 1:] = pixels.reshape(height, -1)
+    lines[1:, 1:] -= lines[:-1, 1:].copy()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b""))
+    packed = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def _small(png: bytes) -> bytes:

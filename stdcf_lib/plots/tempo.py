@@ -98,6 +98,7 @@ def filter_response() -> Made:
     axes.set(xlabel="time of the motion (s)", ylabel="response of the filter", xlim=(-0.05 * time[-1], 1.05 * time[-1]))
     axes.set_ylim(-13, 9)  # with the widest labels
     axes.yaxis.set_animated(True)
+    axes.locator_params(axis="y", nbins=4)
     legend = axes.legend(
         [first, second, third],
         ["tempo 1, as trained", "tempo 0.25, as trained", "tempo 0.25, dilated by 2"],

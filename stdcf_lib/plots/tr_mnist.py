@@ -206,6 +206,7 @@ def making_scene(digits: int) -> Scene[[int, tuple[float, float], float, int]]:
     paths.spines[:].set_visible(True)
     paths.xaxis.set_animated(True)
     paths.yaxis.set_animated(True)
+    paths.locator_params(nbins=4)
 
     def show(clip: int, speed: tuple[float, float], rotation: float, size: int) -> Arrays:
         dataset = TRMNIST("test", clips=clip + 1, digits=digits, speed=speed, rotation=rotation, size=size)

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image, ImageSequence
 
@@ -45,6 +46,16 @@ def test_equal_drawings_give_equal_bytes(tmp_path):
         first, second, third = ((tmp_path / f"{stem}{suffix}").read_bytes() for stem in ("first", "second", "third"))
         assert first == second == third, suffix
     assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_a_picture_has_the_pixels_of_the_canvas():
+    drawing = draw()
+    with Image.open(io.BytesIO(drawing.png())) as picture:
+        assert picture.mode == "RGB"
+        shown = np.asarray(picture)
+    canvas = FigureCanvasAgg(drawing.figure)
+    canvas.draw()
+    assert np.array_equal(shown, np.asarray(canvas.buffer_rgba())[..., :3]) and shown.std() > 0
 
 
 @pytest.mark.parametrize(("color", "mode"), [("black", "L"), ("tab:blue", "RGB")])
