@@ -5,6 +5,8 @@ arguments of `torch.nn.Conv3d` in their order, so that it drops in. What it is c
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -258,22 +260,28 @@ class _STDCF(nn.Module):
         return self.evaluation == "atoms"
 
     def _filters_for(self, x: Tensor) -> Tensor:
-        """`filters()` in the memory order of x, and the same tensor again for as long as it is not to be differentiated and no
-        parameter has changed."""
+        """`filters()` in the memory order of x, kept where that can be."""
         last = x.shape[1] > 1 and x.stride(1) == 1
+        make = partial(forms.filters, self.alpha, self.psi, self.phi, last=last)
+        kept = self._keep(last, make)
+        return make() if kept is None else kept
+
+    def _keep(self, what: Any, make: Callable[[], Any]) -> Any:
+        """What `make` makes of the parameters, and the same again where the same `what` is asked for next, until a parameter
+        changes; None where that cannot be told, or it is to be differentiated."""
         parameters = (self.alpha, self.psi, self.phi)
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Within functional_call, or while compiling, parameters are not what they seem; off the CPU, comparing values means
         # waiting for them, or there are none.
         ours = all(type(p) is nn.Parameter and p.device.type == "cpu" for p in parameters)
         if self.training or differentiable or torch.compiler.is_compiling() or not ours:
-            return forms.filters(*parameters, last=last)
+            return None
         # What is written through `.data` counts no version, so that some values are compared as well.
         some = torch.cat([p.detach().flatten()[:: max(1, p.numel() // 1000)].double() for p in parameters])
         now = [(id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
-        if self._kept is None or self._kept[0] != (last, now) or not torch.equal(self._kept[1], some):
+        if self._kept is None or self._kept[0] != (what, now) or not torch.equal(self._kept[1], some):
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = (last, now), some, forms.filters(*parameters, last=last)
+                self._kept = (what, now), some, make()
         return self._kept[2]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -401,7 +409,10 @@ class STDCFConv3d(_STDCF):
             padding = (0, 0, 0)
         way = forms.Way(self.stride, padding, self.dilation, self.groups)
         if self._by_atoms(x, way):
-            return forms.by_atoms(x, self.alpha, self.psi, self.phi, self.bias, way)
+            parameters = self.alpha, self.psi, self.phi
+            like = x.shape, x.dtype, way, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+            kernels = self._keep(like, partial(forms.kernels_by_atoms, x, *parameters, way))
+            return forms.by_atoms(x, *parameters, self.bias, way, kernels)
         return F.conv3d(x, self._filters_for(x), self.bias, *way)
 
     def _sides(self) -> list[int]:

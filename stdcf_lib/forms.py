@@ -98,15 +98,33 @@ def by_layers_transposed(
     return maps if bias is None else maps + bias.to(maps.dtype).view(-1, 1, 1, 1)  # autocast lowers maps alone
 
 
-def by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
-    """Space, coefficients, time, as drawn above, where `quick` has them; by the layers of Eq. 2 everywhere else."""
+def by_atoms(
+    x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, kernels: list[Tensor] | None = None
+) -> Tensor:
+    """Space, coefficients, time, as drawn above, where `quick` has them; by the layers of Eq. 2 everywhere else.
+
+    kernels: what `kernels_by_atoms` gave for clips of this shape and type, and these parameters, if it was kept.
+    """
     way = way.in_numbers((phi.shape[1], *psi.shape[1:]))
     if not quick(x, alpha, psi, phi, way):
         return by_layers(x, alpha, psi, phi, bias, way)
     x = _as_autocast_has_it(x)
     last = _is_last(x)
-    y = _Atoms.apply(x, alpha, psi, phi, bias, way)
+    y = _Atoms.apply(x, alpha, psi, phi, bias, way, kernels)
     return y if last else y.contiguous()
+
+
+def kernels_by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> list[Tensor] | None:
+    """α as `by_atoms` multiplies with it, reordered and mixed with φ; None where that is not quick. With many channels and few
+    pixels this takes as long as a quarter of the rest."""
+    way = way.in_numbers((phi.shape[1], *psi.shape[1:]))
+    if not quick(x, alpha, psi, phi, way):
+        return None
+    x = _as_autocast_has_it(x)
+    with torch.autocast("cpu", enabled=False):
+        size, winograd = _size_out(x.shape[2:], psi, phi, way), _winograd_fits(x, phi, x.shape[2], way)
+        # What oneDNN did not reorder lies in a buffer.
+        return [kernel if kernel.is_mkldnn else kernel.clone() for kernel in _kernels(alpha, phi, winograd, x.dtype, size)]
 
 
 def by_atoms_transposed(
@@ -146,12 +164,12 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
 
-    A multiplication in the matrix product of α takes 1.45 times as long as one in oneDNN's convolution, and touching a map of Z
-    once takes as long as 45 of them. So, for one voxel and one pair of channels, the atoms take 1.45 · (products) + 45 · (times
-    Z is touched) · M / O, and the filters kt·kh·kw, three times as many with gradients; the atoms are chosen where they are
-    expected to take less than nine tenths. Below 64 channels the atoms are expected to take half as long again. Fitted to
-    `make bench`, which records what the choice costs. Below 16 channels or half a billion multiplications, in anything but
-    float32 and on anything but a CPU, the filters are chosen.
+    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution, and touching a map of Z
+    or G once takes as long as 50 or 60 of them. So, for one voxel and one pair of channels, the atoms take 1.4 · (products)
+    + 50 · (times Z is touched) · M / O + 60 · (times G is touched) · N / C, and the filters kt·kh·kw, three times as many with
+    gradients; the atoms are chosen where they are expected to take less than .95 of it. Fitted to `make bench`, which records
+    what the choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a
+    CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -167,16 +185,15 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     winograd = _winograd_fits(x, phi, frames, way)
     maps = 2 if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
-    passes, touched = maps, 1
+    passes, touched, touched_g = maps, 1, 1
     if any(learns):
         shifts = 2 if winograd else length if learns[3] or count >= length else count
         passes += maps + shifts + (maps if transposed and learns[2] else 0)
-        touched = 5 if way.stride[1:] == (1, 1) else 10
+        touched, touched_g = 5 if way.stride[1:] == (1, 1) else 10, 3
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
-    by_atoms = 1.45 * passes * atoms + 45 * touched * (2 if winograd else 1) * atoms / outs
-    by_atoms *= 1.5 if min(ins, outs) < 64 else 1
+    by_atoms = 1.4 * passes * atoms + 50 * touched * (2 if winograd else 1) * atoms / outs + 60 * touched_g * maps / ins
     large = length * height * width * ins * outs * voxels * kept >= 5e8
-    return large and by_atoms < 0.9 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
+    return large and by_atoms < 0.95 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
 
 def _transformed() -> bool:
@@ -199,10 +216,19 @@ class _Atoms(torch.autograd.Function):
     """`_forward` and `_backward` as a function that autograd knows. It keeps x and the parameters."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        alpha: Tensor,
+        psi: Tensor,
+        phi: Tensor,
+        bias: Tensor | None,
+        way: Way,
+        kernels: list[Tensor] | None,
+    ) -> Tensor:
         ctx.save_for_backward(x, alpha, psi, phi, bias)
         ctx.way = way
-        return _logical(_forward(_memory(x), alpha, psi, phi, bias, way))
+        return _logical(_forward(_memory(x), alpha, psi, phi, bias, way, kernels))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -210,11 +236,11 @@ class _Atoms(torch.autograd.Function):
         if torch.is_grad_enabled():  # someone will differentiate this in turn
             start = None if bias is None else bias.to(x.dtype)
             y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), start, *ctx.way)
-            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None
+            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
         found = _backward(_memory(x) if any(needs[1:4]) else None, gy, x.shape[2:], alpha, psi, phi, ctx.way, needs[:4])
-        return _logical(found[0]), *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None
+        return _logical(found[0]), *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None, None
 
 
 class _AtomsTransposed(torch.autograd.Function):
@@ -265,16 +291,24 @@ def _logical(x: Any) -> Any:
 # How it is done. All tensors below are memory: channels come last, and each is contiguous.
 
 
-def _forward(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+def _size_out(size: Any, psi: Tensor, phi: Tensor, way: Way) -> list[int]:
+    """(T', H', W') of (T, H, W)."""
+    per_axis = zip(size, way.stride, way.padding, way.dilation, (phi.shape[1], *psi.shape[1:]), strict=True)
+    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d, k in per_axis]
+
+
+def _forward(
+    x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, kernels: list[Tensor] | None = None
+) -> Tensor:
     """x (B, T, H, W, C) → y (B, T', H', W', O)."""
-    kernel = (phi.shape[1], *psi.shape[1:])
-    per_axis = zip(x.shape[1:4], way.stride, way.padding, way.dilation, kernel, strict=True)
-    size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d, k in per_axis]
+    size = _size_out(x.shape[1:4], psi, phi, way)
     y = x.new_empty(len(x), *size, len(alpha))
     start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
     space = _Space(psi, way, x.shape[2:4], size[1:], x)
+    winograd = _winograd_fits(x, phi, x.shape[1], way)
     with torch.autocast("cpu", enabled=False):
-        (_winograd if _winograd_fits(x, phi, x.shape[1], way) else _direct)(x, y, start, alpha, phi, way, space)
+        kernels = kernels or _kernels(alpha, phi, winograd, x.dtype, size)
+        (_winograd if winograd else _direct)(x, y, start, kernels, phi, way, space)
     return y
 
 
@@ -289,9 +323,10 @@ def _backward(
         needs[3],
     )
     space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
+    winograd = _winograd_fits(gy, phi, size[0], way)
     with torch.autocast("cpu", enabled=False):
-        backward = _winograd_backward if _winograd_fits(gy, phi, size[0], way) else _direct_backward
-        backward(x, gy, found, alpha, phi, way, space, size[0])
+        kernels = _kernels(alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
+        (_winograd_backward if winograd else _direct_backward)(x, gy, found, kernels, alpha, phi, way, space, size[0])
     return found.x, found.alpha, found.psi, found.phi
 
 
@@ -421,6 +456,23 @@ def _coefficients(alpha: Tensor, mix: Tensor | None, dtype: torch.dtype, back: b
     return each.to(dtype)
 
 
+def _kernels(alpha: Tensor, phi: Tensor, winograd: bool, dtype: torch.dtype, size: Any, back: bool = False) -> list[Tensor]:
+    """The kernels (P, C, M, 1) that make P maps of the M·C of Z, for output of `size` (T', H', W'); with `back` those
+    (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are four, with P = O; otherwise one."""
+    maps = _coefficients(alpha, _winograd_mix(phi) if winograd else _in_time(phi, dtype)[0], dtype, back)
+    found = []
+    for some in maps.split(1 if winograd else len(maps)):
+        kernel = some.permute(1, 2, 0, 3).flatten(2) if back else some.flatten(0, 1)
+        kernel = kernel.unsqueeze(2).contiguous().movedim(-1, 1)
+        if _adds_in_place(dtype):  # oneDNN would otherwise bring it into its order again for each tile
+            _, ins, atoms, _ = kernel.shape
+            height, padding = (1, atoms - 1) if back else (atoms, 0)
+            like = [2, ins, height, math.prod(size[1:])]  # its order does not depend on the number of frames
+            kernel = torch.ops.mkldnn._reorder_convolution_weight(kernel, [padding, 0], [1, 1], [1, 1], 1, like)
+        found.append(kernel)
+    return found
+
+
 def _in_time(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
     """(mix, taps): time sums over the maps of the N temporal atoms by their taps, (N, kt); or over the kt frames of the kernel,
     where these are not more, with φ mixed into α."""
@@ -435,13 +487,12 @@ def _interleaved(way: Way, frames: int) -> int:
     return dilation if stride == 1 and not frames % dilation and not padding % dilation else 1
 
 
-def _direct(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, way: Way, space: _Space) -> None:
+def _direct(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Tensor, way: Way, space: _Space) -> None:
     """Space, coefficients, time; y begins as `start`, its bias."""
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
-    mix, taps = _in_time(phi, x.dtype)
-    maps = _coefficients(alpha, mix, x.dtype)
-    count, outs, atoms, channels = maps.shape
-    kernel = maps.view(count * outs, atoms, 1, channels).movedim(-1, 1)
+    _, taps = _in_time(phi, x.dtype)
+    count, outs, atoms, channels = len(taps), y.shape[-1], len(space.psi), x.shape[-1]
+    (kernel,) = kernels
     in_time = _each(taps.T[:, None], outs)
     frames, pixels, beside = x.shape[1], math.prod(space.size_out), _interleaved(way, x.shape[1])
     y = y.view(len(y), -1, beside * pixels, 1, outs)
@@ -457,13 +508,21 @@ def _direct(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, way
 
 
 def _direct_backward(
-    x: Tensor | None, gy: Tensor, found: _Gradients, alpha: Tensor, phi: Tensor, way: Way, space: _Space, frames: int
+    x: Tensor | None,
+    gy: Tensor,
+    found: _Gradients,
+    kernels: list[Tensor],
+    alpha: Tensor,
+    phi: Tensor,
+    way: Way,
+    space: _Space,
+    frames: int,
 ) -> None:
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     length = phi.shape[1]
-    mix, taps = _in_time(phi, gy.dtype)
-    maps = _coefficients(alpha, mix, gy.dtype, back=True)
-    count, channels, atoms, outs = maps.shape
+    _, taps = _in_time(phi, gy.dtype)
+    count, (outs, channels, atoms, _) = len(taps), alpha.shape
+    (kernel,) = kernels
     pixels, beside = math.prod(space.size_out), _interleaved(way, frames)
     spread = frames + 2 * padding - dilation * (length - 1)
     gy = gy.view(len(gy), -1, pixels, 1, outs)
@@ -477,7 +536,6 @@ def _direct_backward(
     by_frame = count == length or found.need_phi
     shifts = length if by_frame else count
     d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if found.learns else None
-    kernel = maps.permute(1, 2, 0, 3).reshape(channels, atoms, 1, -1).movedim(-1, 1)
 
     def in_time(name: str, taps: Tensor, b: int, e: int) -> Tensor:
         g = _buffer(name, gy, e - b, frames // beside, beside * pixels, len(taps), outs)
@@ -516,15 +574,10 @@ def _each(taps: Tensor, channels: int) -> Tensor:
 
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
     """d += gᵀ z, for d (P, Q), g (rows, P), z (rows, Q)."""
-    if d.numel() > 1 << 20 and d.dtype == g.dtype:
+    if d.dtype == g.dtype:
         d.addmm_(g.T, z)
-    else:  # oneDNN has the quicker product where d is small: the gradient of a 1×1 convolution, whose kernel is d
-        rows, (outs, ins) = len(g), d.shape
-        kernel = g.new_empty(outs, 1, 1, ins).movedim(-1, 1)
-        d += torch.ops.aten.convolution_backward(
-            g.view(1, rows, 1, outs).movedim(-1, 1), z.view(1, rows, 1, ins).movedim(-1, 1), kernel, None, [1, 1], [0, 0],
-            [1, 1], False, [0, 0], 1, [False, True, False],
-        )[1].view(outs, ins)  # fmt: skip
+    else:
+        d += g.T @ z
 
 
 class _Buffers(threading.local):
@@ -546,7 +599,7 @@ def _buffer(name: str, like: Tensor, *shape: int) -> Tensor:
     return kept[:numbers].view(shape)
 
 
-_IN_PLACE = hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+_IN_PLACE = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise_", "_reorder_convolution_weight"))
 
 
 def _adds_in_place(dtype: torch.dtype) -> bool:
@@ -597,9 +650,8 @@ def _winograd_data(i: int, x: Tensor, beside: int) -> Tensor:
     return found.view(-1, height, width, channels)
 
 
-def _winograd(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, way: Way, space: _Space) -> None:
-    maps = _coefficients(alpha, _winograd_mix(phi), x.dtype)
-    _, outs, atoms, channels = maps.shape
+def _winograd(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Tensor, way: Way, space: _Space) -> None:
+    outs, atoms, channels = y.shape[-1], len(space.psi), x.shape[-1]
     half, pixels, beside = x.shape[1] // 2, math.prod(space.size_out), way.dilation[0]
     pairs = y.view(len(y), half // beside, 2, beside * pixels, outs)
     for b, e, tiles in _tiles(len(x), half, x, atoms * channels * pixels):
@@ -608,7 +660,7 @@ def _winograd(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, w
             data = _winograd_data(i, x[b:e], beside)
             for first, last in tiles:
                 part = slice(first, last) if len(tiles) > 1 else slice(None)
-                _add(g[i, part].zero_(), space.maps(data[part]), maps[i].unsqueeze(2).movedim(-1, 1))
+                _add(g[i, part].zero_(), space.maps(data[part]), kernels[i])
         q = g.view(4, e - b, half // beside, beside * pixels, outs)
         torch.add(q[0], q[1], out=pairs[b:e, :, 0]).add_(q[2])
         torch.sub(q[1], q[2], out=pairs[b:e, :, 1]).sub_(q[3])
@@ -617,10 +669,17 @@ def _winograd(x: Tensor, y: Tensor, start: Tensor, alpha: Tensor, phi: Tensor, w
 
 
 def _winograd_backward(
-    x: Tensor | None, gy: Tensor, found: _Gradients, alpha: Tensor, phi: Tensor, way: Way, space: _Space, frames: int
+    x: Tensor | None,
+    gy: Tensor,
+    found: _Gradients,
+    kernels: list[Tensor],
+    alpha: Tensor,
+    phi: Tensor,
+    way: Way,
+    space: _Space,
+    frames: int,
 ) -> None:
-    maps = _coefficients(alpha, _winograd_mix(phi), gy.dtype, back=True)
-    _, channels, atoms, outs = maps.shape
+    outs, channels, atoms, _ = alpha.shape
     half, pixels, beside = frames // 2, math.prod(space.size_out), way.dilation[0]
     pairs = gy.view(len(gy), half // beside, 2, beside * pixels, outs)
     d = _buffer("D", alpha, 4, outs, atoms * channels).zero_() if found.learns else None
@@ -632,11 +691,10 @@ def _winograd_backward(
             torch.add(even, odd, alpha=(0, 1, -1, 0)[i], out=q) if i < 3 else torch.neg(odd, out=q)
             g = q.view(-1, pixels, outs)
             data = None if x is None else _winograd_data(i, x[b:e], beside)
-            kernel = maps[i].unsqueeze(2).movedim(-1, 1)
             for first, last in tiles:
                 part = slice(first, last) if len(tiles) > 1 else slice(None)
                 space.backward(
-                    None if data is None else data[part], g[part], g[part], kernel, None if r is None else r[i, part],
+                    None if data is None else data[part], g[part], g[part], kernels[i], None if r is None else r[i, part],
                     found.psi, None if d is None else d[i],
                 )  # fmt: skip
         if r is not None and found.x is not None:

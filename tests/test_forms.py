@@ -337,16 +337,17 @@ def test_auto_changes_rounding_alone(monkeypatch):
 # Filters that are kept
 
 
-def count_filters(monkeypatch):
+def count(monkeypatch, name):
     built = []
-    original = forms.filters
-    monkeypatch.setattr(forms, "filters", lambda *a, **options: built.append(1) or original(*a, **options))
+    original = getattr(forms, name)
+    monkeypatch.setattr(forms, name, lambda *a, **options: built.append(1) or original(*a, **options))
     return built
 
 
-def test_filters_are_kept_while_nothing_can_change(monkeypatch):
-    built = count_filters(monkeypatch)
-    one, x = layer(evaluation="filters"), torch.randn(1, 4, 3, 5, 5)
+@pytest.mark.parametrize(("evaluation", "made_by"), [("filters", "filters"), ("atoms", "_kernels")])
+def test_what_is_made_of_the_parameters_is_kept_while_nothing_can_change(monkeypatch, evaluation, made_by):
+    built = count(monkeypatch, made_by)
+    one, x = layer(evaluation=evaluation), torch.randn(1, 4, 3, 5, 5)
     with torch.no_grad():
         one(x)
         one(x)
@@ -355,13 +356,31 @@ def test_filters_are_kept_while_nothing_can_change(monkeypatch):
         first = one(x)
         assert torch.equal(one(x), first) and len(built) == 3
     one(x).sum().backward()
-    assert len(built) == 4 and one.alpha.grad is not None  # gradients are asked for
+    backward = int(evaluation == "atoms")  # which needs α in another order
+    assert len(built) == 4 + backward and one.alpha.grad is not None  # gradients are asked for
     one.requires_grad_(False)
     one(x)
-    assert len(built) == 4
     with torch.inference_mode():
         one(x)
-    assert len(built) == 4
+    assert len(built) == 4 + backward
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_kernels_that_are_kept_are_those_of_the_clips_at_hand(dtype, atol):
+    one = layer().to(dtype).eval().requires_grad_(False)
+    for frames, size in ((4, 6), (3, 6), (4, 9), (4, 6), (4, 6)):  # by Winograd, not so, at another size, and twice the same
+        x = torch.randn(2, 4, frames, size, size, dtype=dtype)
+        torch.testing.assert_close(one(x), F.conv3d(x, one.filters(), one.bias, padding=1), rtol=0, atol=atol)
+
+
+def test_kernels_that_are_kept_are_those_of_the_type_at_hand():
+    one, x = layer().eval().requires_grad_(False), torch.randn(2, 4, 4, 6, 6)
+    before = one(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = one(x)
+    assert lowered.dtype == torch.bfloat16
+    torch.testing.assert_close(lowered.float(), before, rtol=0.05, atol=0.05)
+    assert torch.equal(one(x), before)
 
 
 @pytest.mark.parametrize("kind", [STDCFConv3d, STDCFConvTranspose3d])
@@ -404,8 +423,9 @@ def changes(one):
     yield "reset", lambda: one.reset_parameters()
 
 
-def test_filters_that_are_kept_follow_every_change():
-    one, x = layer(evaluation="filters"), torch.randn(1, 4, 3, 5, 5)
+@pytest.mark.parametrize("evaluation", ["filters", "atoms"])
+def test_what_is_kept_follows_every_change(evaluation):
+    one, x = layer(evaluation=evaluation), torch.randn(1, 4, 3, 5, 5)
     one(x).sum().backward()
     one.eval()
     with torch.no_grad():
@@ -415,8 +435,9 @@ def test_filters_that_are_kept_follow_every_change():
             torch.testing.assert_close(one(x), F.conv3d(x, one.filters(), one.bias, padding=1), msg=name)
 
 
-def test_filters_that_are_kept_are_not_copied_or_saved():
-    one, x = layer(evaluation="filters").eval(), torch.randn(1, 4, 3, 5, 5)
+@pytest.mark.parametrize("evaluation", ["filters", "atoms"])
+def test_what_is_kept_is_not_copied_or_saved(evaluation):
+    one, x = layer(evaluation=evaluation).eval(), torch.randn(1, 4, 3, 5, 5)
     with torch.no_grad():
         before = one(x)
         for twin in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
