@@ -309,8 +309,8 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     assert chosen(dilation=(2, 1, 1), padding=(2, 1, 1)) and chosen(kind=STDCFConvTranspose3d)
     assert chosen(256, 14, count=3, learns=True) and not chosen(64, 56, count=3, learns=True)
     five: Any = {"kernel_size": (5, 3, 3), "padding": (2, 1, 1)}
-    assert chosen(32, 56, **five) and chosen(63, 56, **five) and not chosen(15, 112, **five) and not chosen(48, 56)
-    assert not chosen(16, 56) and not chosen(64, 7) and not chosen(stride=(2, 1, 1)) and not chosen(groups=2)
+    assert chosen(32, 56, **five) and chosen(63, 56, **five) and not chosen(15, 112, **five) and chosen(48, 56)
+    assert not chosen(24, 56) and not chosen(64, 7) and not chosen(stride=(2, 1, 1)) and not chosen(groups=2)
     assert not chosen(kernel_size=(1, 3, 3), padding=(0, 1, 1), count=1) and not chosen(spatial_atoms=9, atoms="dct")
     assert not chosen(dtype=torch.float64) and not chosen(device="meta")
     with torch.autocast("cpu", torch.bfloat16):
@@ -432,7 +432,8 @@ def test_what_is_kept_follows_every_change(evaluation):
         for name, change in changes(one):
             one(x)
             change()
-            torch.testing.assert_close(one(x), F.conv3d(x, one.filters(), one.bias, padding=1), msg=name)
+            expected = F.conv3d(x, one.filters(), one.bias, padding=1)
+            torch.testing.assert_close(one(x), expected, rtol=0, atol=1e-6 * float(expected.abs().max()), msg=name)
 
 
 @pytest.mark.parametrize("evaluation", ["filters", "atoms"])
