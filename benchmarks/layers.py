@@ -60,6 +60,7 @@ CASES = {
     "A: deconv1": Case(8, 4, 7, 2, clips=64, frames=2, transposed=True),
     "32 to 32": Case(32, 32, 56),
     "48 to 48": Case(48, 48, 28),
+    "32 to 64, halved": Case(32, 64, 14, (1, 2, 2), clips=16, frames=16),
     "64 to 128": Case(64, 128, 28),
     "64, one clip": Case(64, 64, 56, clips=1),
     "64, small": Case(64, 64, 7),

@@ -165,11 +165,11 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
 
     A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution, and touching a map of Z
-    or G once takes as long as 50 or 60 of them. So, for one voxel and one pair of channels, the atoms take 1.4 · (products)
-    + 50 · (times Z is touched) · M / O + 60 · (times G is touched) · N / C, and the filters kt·kh·kw, three times as many with
-    gradients; the atoms are chosen where they are expected to take less than .95 of it. Fitted to `make bench`, which records
-    what the choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a
-    CPU, the filters are chosen.
+    or G once takes as long as 45 or 70 of them. So, for one voxel and one pair of channels, the atoms take 1.4 · (products)
+    + 45 · (times Z is touched) · M / O + 70 · (times G is touched) · N / C, and the filters kt·kh·kw, three times as many with
+    gradients; Winograd touches its X_i too, which have the size of the input. The atoms are chosen where they are expected to
+    take less than .95 of what the filters do. Fitted to `make bench`, which records what the choice costs. Below 16 channels or
+    half a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -191,7 +191,8 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
         passes += maps + shifts + (maps if transposed and learns[2] else 0)
         touched, touched_g = 5 if way.stride[1:] == (1, 1) else 10, 3
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
-    by_atoms = 1.4 * passes * atoms + 50 * touched * (2 if winograd else 1) * atoms / outs + 60 * touched_g * maps / ins
+    planes = 2 * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
+    by_atoms = 1.4 * passes * atoms + 45 * touched * planes / outs + 70 * touched_g * maps / ins
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.95 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
@@ -519,41 +520,52 @@ def _direct_backward(
     frames: int,
 ) -> None:
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
-    length = phi.shape[1]
+    length, pixels = phi.shape[1], math.prod(space.size_out)
     _, taps = _in_time(phi, gy.dtype)
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
     (kernel,) = kernels
-    pixels, beside = math.prod(space.size_out), _interleaved(way, frames)
     spread = frames + 2 * padding - dilation * (length - 1)
-    gy = gy.view(len(gy), -1, pixels, 1, outs)
+    gy = gy.view(len(gy), -1, pixels, outs)
     if spread != gy.shape[1]:  # a stride: zeros in between
-        whole = gy.new_zeros(len(gy), spread, pixels, 1, outs)
+        whole = gy.new_zeros(len(gy), spread, pixels, outs)
         whole[:, : stride * (gy.shape[1] - 1) + 1 : stride] = gy
         gy = whole
-    gy = gy.view(len(gy), -1, beside * pixels, 1, outs)
-    back = dilation * (length - 1) - padding
     # φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than from N maps.
     by_frame = count == length or found.need_phi
     shifts = length if by_frame else count
     d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if found.learns else None
-
-    def in_time(name: str, taps: Tensor, b: int, e: int) -> Tensor:
-        g = _buffer(name, gy, e - b, frames // beside, beside * pixels, len(taps), outs)
-        _add(
-            g.zero_(), gy[b:e], _each(taps.flip(0, 1).T[:, None], outs),
-            1, (back // beside, 0, len(taps) - 1), (dilation // beside, 1, 1), outs,
-        )  # fmt: skip
-        return g.view(e - b, frames, pixels, len(taps) * outs)
-
     for b, e, tiles in _tiles(len(gy), frames, gy, atoms * channels * pixels):
-        g = in_time("G", taps, b, e)
-        each = in_time("R", torch.eye(length, dtype=gy.dtype), b, e) if found.learns and shifts != count else g
         for first, last in tiles:
+            r = _buffer("G", gy, e - b, last - first, pixels, length, outs)
+            for tau in range(length):
+                _shifted(gy[b:e], first + padding - tau * dilation, r[..., tau, :])
+            r = r.flatten(0, 1)
+            g = r if count == length else _mixed(taps, r)
             part = None if x is None else x[b:e, first:last].flatten(0, 1)
             gx = None if found.x is None else found.x[b:e, first:last].flatten(0, 1)
-            space.backward(part, g[:, first:last].flatten(0, 1), each[:, first:last].flatten(0, 1), kernel, gx, found.psi, d)
+            space.backward(part, g.flatten(2), (r if by_frame else g).flatten(2), kernel, gx, found.psi, d)
     if d is not None:
         found.of_coefficients(d.view(shifts, -1), alpha, phi, torch.eye(length, dtype=d.dtype) if by_frame else None)
+
+
+def _shifted(x: Tensor, start: int, into: Tensor) -> None:
+    """Writes the frames of x (B, T, …) from `start` on, with zeros for those that it has not."""
+    begin = min(max(0, -start), into.shape[1])
+    end = max(begin, min(into.shape[1], x.shape[1] - start))
+    into[:, :begin].zero_()
+    into[:, begin:end].copy_(x[:, start + begin : start + end])
+    into[:, end:].zero_()
+
+
+def _mixed(taps: Tensor, r: Tensor) -> Tensor:
+    """The N maps (F, S, N, O) that taps (N, kt) make of r (F, S, kt, O)."""
+    g = _buffer("X", r, *r.shape[:2], len(taps), r.shape[3])
+    for into, row in zip(g.unbind(2), taps.tolist(), strict=True):  # a product of many small matrices is ten times slower
+        first, *others = r.unbind(2)
+        torch.mul(first, row[0], out=into)
+        for frame, tap in zip(others, row[1:], strict=True):
+            into.add_(frame, alpha=tap)
+    return g
 
 
 def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
@@ -686,7 +698,7 @@ def _winograd_backward(
     for b, e, tiles in _tiles(len(gy), half, gy, atoms * channels * pixels):
         even, odd = pairs[b:e, :, 0], pairs[b:e, :, 1]
         q = _buffer("Q", gy, *even.shape)
-        r = None if found.x is None else _buffer("R", gy, 4, (e - b) * half, *space.size_in, channels)
+        r = None if found.x is None else _buffer("G", gy, 4, (e - b) * half, *space.size_in, channels)
         for i in range(4):  # row i of A g
             torch.add(even, odd, alpha=(0, 1, -1, 0)[i], out=q) if i < 3 else torch.neg(odd, out=q)
             g = q.view(-1, pixels, outs)
