@@ -14,10 +14,11 @@ Three things make that order pay. Channels are last in memory, so that each step
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
 more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again.
 
-With N ≥ kt, φ is folded into α, which leaves kt maps; and with kernels of 3 frames, stride 1 and an even number of frames, time
-runs by Winograd's F(2, 3): two products a frame for any N (Winograd, 1980; Lavin and Gray, CVPR 2016)::
+With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames and stride 1, time runs by Winograd's
+F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the kernel has 3
+and φ has 2 (Winograd, 1980; Lavin and Gray, CVPR 2016)::
 
-    x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … 4, at half the frames each
+    x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … m + 2, at an m-th of the frames each
 """
 
 import math
@@ -122,9 +123,9 @@ def kernels_by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Wa
         return None
     x = _as_autocast_has_it(x)
     with torch.autocast("cpu", enabled=False):
-        size, winograd = _size_out(x.shape[2:], psi, phi, way), _winograd_fits(x, phi, x.shape[2], way)
-        # What oneDNN did not reorder lies in a buffer.
-        return [kernel if kernel.is_mkldnn else kernel.clone() for kernel in _kernels(alpha, phi, winograd, x.dtype, size)]
+        size = _size_out(x.shape[2:], psi, phi, way)
+        winograd = _winograd_frames(len(x) * math.prod(size), alpha, phi, x.shape[2], way, x.dtype)
+        return _kernels(alpha, phi, winograd, x.dtype, size)
 
 
 def by_atoms_transposed(
@@ -182,16 +183,16 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     steps = [n if transposed else n / s for n, s in zip(size, way.stride[1:], strict=True)]
     voxels = len(x) * frames * math.prod(steps)
     kept = 1 / way.stride[0]  # of the frames, the others are mapped in vain
-    winograd = _winograd_fits(x, phi, frames, way)
-    maps = 2 if winograd else min(count, length)
+    winograd = _winograd_frames(voxels, alpha, phi, frames, way, x.dtype)
+    maps = (winograd + 2) / winograd if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
     passes, touched, touched_g = maps, 1, 1
     if any(learns):
-        shifts = 2 if winograd else length if learns[3] or count >= length else count
+        shifts = maps if winograd else length if learns[3] or count >= length else count
         passes += maps + shifts + (maps if transposed and learns[2] else 0)
         touched, touched_g = 5 if way.stride[1:] == (1, 1) else 10, 3
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
-    planes = 2 * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
+    planes = maps * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
     by_atoms = 1.4 * passes * atoms + 45 * touched * planes / outs + 70 * touched_g * maps / ins
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.95 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
@@ -306,7 +307,7 @@ def _forward(
     y = x.new_empty(len(x), *size, len(alpha))
     start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
     space = _Space(psi, way, x.shape[2:4], size[1:], x)
-    winograd = _winograd_fits(x, phi, x.shape[1], way)
+    winograd = _winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
     with torch.autocast("cpu", enabled=False):
         kernels = kernels or _kernels(alpha, phi, winograd, x.dtype, size)
         (_winograd if winograd else _direct)(x, y, start, kernels, phi, way, space)
@@ -324,7 +325,7 @@ def _backward(
         needs[3],
     )
     space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
-    winograd = _winograd_fits(gy, phi, size[0], way)
+    winograd = _winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
     with torch.autocast("cpu", enabled=False):
         kernels = _kernels(alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
         (_winograd_backward if winograd else _direct_backward)(x, gy, found, kernels, alpha, phi, way, space, size[0])
@@ -412,7 +413,6 @@ class _Space:
         count, channels = len(self.psi), x.shape[-1]
         kernel = self.psi.new_empty(channels, 1, *self.psi.shape[1:])
         for m, one in enumerate(gz.unflatten(2, self.size_out).unbind(1)):
-            one = _buffer("L", one, *one.shape).copy_(one)
             gpsi[count - 1 - m] += torch.ops.aten.convolution_backward(
                 one.movedim(-1, 1), x.movedim(-1, 1), kernel, None, self.stride, self.padding, self.dilation, False, [0, 0],
                 channels, [False, True, False],
@@ -435,7 +435,7 @@ class _Gradients:
     def of_coefficients(self, d: Tensor, alpha: Tensor, phi: Tensor, mix: Tensor | None) -> None:
         """From the gradient d (R, O·M·C) of the coefficients of R maps, which are mix · φᵀ α, or α where `mix` is None."""
         if self.need_phi and mix is not None:
-            self.phi = _coefficients(alpha, None, d.dtype).flatten(1) @ d.T @ mix
+            self.phi = _coefficients(alpha).to(d.dtype).flatten(1) @ d.T @ mix
         if self.need_alpha:
             outs, channels, atoms, _ = alpha.shape
             if mix is not None:
@@ -445,31 +445,33 @@ class _Gradients:
                 into.copy_(one.view(outs, atoms, channels).transpose(1, 2))
 
 
-def _coefficients(alpha: Tensor, mix: Tensor | None, dtype: torch.dtype, back: bool = False) -> Tensor:
-    """What α (O, C, M, N) is for each of R maps, mix · α with `mix` (R, N), or α itself: (R, O, M, C), or (R, C, M, O)."""
+def _coefficients(alpha: Tensor, back: bool = False) -> Tensor:
+    """α (O, C, M, N) as (N, O, M, C), or (N, C, M, O), in a buffer."""
     order = (1, 2, 0) if back else (0, 2, 1)
     parts = [one.permute(order) for one in alpha.detach().unbind(3)]
-    each = torch.stack(parts, out=_buffer("α", alpha, len(parts), *parts[0].shape))
-    if mix is not None:
-        mixed = _buffer("W", alpha, len(mix), *parts[0].shape)
-        torch.mm(mix.detach(), each.flatten(1), out=mixed.flatten(1))
-        each = mixed
-    return each.to(dtype)
+    return torch.stack(parts, out=_buffer("α", alpha, len(parts), *parts[0].shape))
 
 
-def _kernels(alpha: Tensor, phi: Tensor, winograd: bool, dtype: torch.dtype, size: Any, back: bool = False) -> list[Tensor]:
+def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False) -> list[Tensor]:
     """The kernels (P, C, M, 1) that make P maps of the M·C of Z, for output of `size` (T', H', W'); with `back` those
-    (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are four, with P = O; otherwise one."""
-    maps = _coefficients(alpha, _winograd_mix(phi) if winograd else _in_time(phi, dtype)[0], dtype, back)
+    (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are m + 2, with P = O; otherwise one."""
+    maps = _coefficients(alpha, back)
+    mix = _winograd_mix(phi, winograd) if winograd else _in_time(phi, dtype)[0]
     found = []
-    for some in maps.split(1 if winograd else len(maps)):
+    for rows in mix.detach().split(1 if winograd else len(mix)) if mix is not None else [None]:
+        some = maps
+        if rows is not None:
+            some = _buffer("W", alpha, len(rows), *maps.shape[1:])
+            torch.mm(rows, maps.flatten(1), out=some.flatten(1))
         kernel = some.permute(1, 2, 0, 3).flatten(2) if back else some.flatten(0, 1)
-        kernel = kernel.unsqueeze(2).contiguous().movedim(-1, 1)
+        kernel = kernel.to(dtype).unsqueeze(2).contiguous().movedim(-1, 1)
         if _adds_in_place(dtype):  # oneDNN would otherwise bring it into its order again for each tile
             _, ins, atoms, _ = kernel.shape
             height, padding = (1, atoms - 1) if back else (atoms, 0)
             like = [2, ins, height, math.prod(size[1:])]  # its order does not depend on the number of frames
             kernel = torch.ops.mkldnn._reorder_convolution_weight(kernel, [padding, 0], [1, 1], [1, 1], 1, like)
+        else:
+            kernel = kernel.clone()  # out of the buffer
         found.append(kernel)
     return found
 
@@ -635,49 +637,92 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
     return y
 
 
-# Winograd's F(2, 3) along time: y = Aᵀ [(G w) ⊙ (Bᵀ x)], two frames y from a window of four, 4 products where 6 would do.
-_DATA = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # Bᵀ
-_FILTER = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G; Aᵀ is (1, 1, 1, 0), (0, 1, -1, -1)
+# Winograd along time: y = Aᵀ [(G w) ⊙ (Bᵀ x)], m frames y from a window of m + 2, with a product for each frame of the window.
 
 
-def _winograd_fits(like: Tensor, phi: Tensor, frames: int, way: Way) -> bool:
+class _Winograd(NamedTuple):
+    """F(m, 3), as of Lavin and Gray (CVPR 2016)."""
+
+    data: tuple[tuple[float, ...], ...]  # Bᵀ, (m + 2, m + 2); only its first row reads the first frame, only its last the last
+    filter: tuple[tuple[float, ...], ...]  # G, (m + 2, 3)
+    out: tuple[tuple[float, ...], ...]  # Aᵀ, (m, m + 2)
+
+
+_WINOGRAD = {
+    2: _Winograd(
+        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+        ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+        ((1, 1, 1, 0), (0, 1, -1, -1)),
+    ),
+    4: _Winograd(
+        (
+            (4, 0, -5, 0, 1, 0),
+            (0, -4, -4, 1, 1, 0),
+            (0, 4, -4, -1, 1, 0),
+            (0, -2, -1, 2, 1, 0),
+            (0, 2, -1, -2, 1, 0),
+            (0, 4, 0, -5, 0, 1),
+        ),
+        (
+            (1 / 4, 0, 0),
+            (-1 / 6, -1 / 6, -1 / 6),
+            (-1 / 6, 1 / 6, -1 / 6),
+            (1 / 24, 1 / 12, 1 / 6),
+            (1 / 24, -1 / 12, 1 / 6),
+            (0, 0, 1),
+        ),
+        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    ),
+}
+
+
+def _winograd_frames(voxels: float, alpha: Tensor, phi: Tensor, frames: int, way: Way, dtype: torch.dtype) -> int:
+    """m of the F(m, 3) that fits, 4 or 2 frames at a time, for so many voxels of output; 0 where none does."""
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
-    usual = stride == 1 and padding == dilation and phi.shape[1] == 3 <= len(phi) and not frames % (2 * dilation)
     # Its sums and differences cost more digits than bfloat16 has.
-    return usual and like.dtype != torch.bfloat16
+    if stride != 1 or padding != dilation or phi.shape[1] != 3 or dtype == torch.bfloat16:
+        return 0
+    # With few voxels, six kernels cost more than the products that they save.
+    sizes = (4, 2) if voxels >= 4 * max(alpha.shape[:2]) else (2,)
+    return next((m for m in sizes if not frames % (m * dilation) and len(phi) > (m + 2) / m), 0)
 
 
-def _winograd_mix(phi: Tensor) -> Tensor:
-    """Gφ, (4, N)."""
-    return phi.new_tensor(_FILTER) @ phi.detach().T
+def _winograd_mix(phi: Tensor, m: int) -> Tensor:
+    """Gφ, (m + 2, N)."""
+    return phi.new_tensor(_WINOGRAD[m].filter) @ phi.detach().T
 
 
-def _winograd_data(i: int, x: Tensor, beside: int) -> Tensor:
-    """Row i of Bᵀ x for clips x (B, T, H, W, C): (B · T/2, H, W, C)."""
+def _winograd_data(row: tuple[float, ...], x: Tensor, beside: int) -> Tensor:
+    """A row of Bᵀ x for clips x (B, T, H, W, C): (B · T/m, H, W, C)."""
     clips, frames, height, width, channels = x.shape
-    found = _buffer("X", x, clips, frames // (2 * beside), beside * height * width, 1, channels)
-    taps = _each(x.new_tensor(_DATA[i]).view(4, 1, 1), channels)
+    m = len(row) - 2
+    found = _buffer("X", x, clips, frames // (m * beside), beside * height * width, 1, channels)
+    taps = _each(x.new_tensor(row).view(-1, 1, 1), channels)
     whole = x.view(clips, frames // beside, beside * height * width, 1, channels)
-    _add(found.zero_(), whole, taps, (2, 1, 1), (1, 0, 0), 1, channels)
+    _add(found.zero_(), whole, taps, (m, 1, 1), (1, 0, 0), 1, channels)
     return found.view(-1, height, width, channels)
 
 
+def _each_window(matrix: Tensor, x: Tensor, into: Tensor) -> None:
+    """Writes matrix (P, Q) times x (Q, windows, n) into (windows, P, n)."""
+    torch.bmm(matrix.expand(x.shape[1], -1, -1), x.transpose(0, 1), out=into)
+
+
 def _winograd(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Tensor, way: Way, space: _Space) -> None:
+    table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
     outs, atoms, channels = y.shape[-1], len(space.psi), x.shape[-1]
-    half, pixels, beside = x.shape[1] // 2, math.prod(space.size_out), way.dilation[0]
-    pairs = y.view(len(y), half // beside, 2, beside * pixels, outs)
-    for b, e, tiles in _tiles(len(x), half, x, atoms * channels * pixels):
-        g = _buffer("G", x, 4, (e - b) * half, 1, pixels, outs)
-        for i in range(4):
-            data = _winograd_data(i, x[b:e], beside)
+    part, pixels, beside = x.shape[1] // m, math.prod(space.size_out), way.dilation[0]
+    for b, e, tiles in _tiles(len(x), part, x, atoms * channels * pixels):
+        windows = (e - b) * part // beside
+        g = _buffer("G", x, m + 2, (e - b) * part, 1, pixels, outs)
+        for row, into, kernel in zip(table.data, g, kernels, strict=True):
+            data = _winograd_data(row, x[b:e], beside)
             for first, last in tiles:
-                part = slice(first, last) if len(tiles) > 1 else slice(None)
-                _add(g[i, part].zero_(), space.maps(data[part]), kernels[i])
-        q = g.view(4, e - b, half // beside, beside * pixels, outs)
-        torch.add(q[0], q[1], out=pairs[b:e, :, 0]).add_(q[2])
-        torch.sub(q[1], q[2], out=pairs[b:e, :, 1]).sub_(q[3])
+                some = slice(first, last) if len(tiles) > 1 else slice(None)
+                _add(into[some].zero_(), space.maps(data[some]), kernel)
+        _each_window(y.new_tensor(table.out), g.view(m + 2, windows, -1), y[b:e].view(windows, m, -1))
         if start.dim():  # a bias
-            pairs[b:e] += start
+            y[b:e] += start
 
 
 def _winograd_backward(
@@ -691,28 +736,31 @@ def _winograd_backward(
     space: _Space,
     frames: int,
 ) -> None:
+    table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
     outs, channels, atoms, _ = alpha.shape
-    half, pixels, beside = frames // 2, math.prod(space.size_out), way.dilation[0]
-    pairs = gy.view(len(gy), half // beside, 2, beside * pixels, outs)
-    d = _buffer("D", alpha, 4, outs, atoms * channels).zero_() if found.learns else None
-    for b, e, tiles in _tiles(len(gy), half, gy, atoms * channels * pixels):
-        even, odd = pairs[b:e, :, 0], pairs[b:e, :, 1]
-        q = _buffer("Q", gy, *even.shape)
-        r = None if found.x is None else _buffer("G", gy, 4, (e - b) * half, *space.size_in, channels)
-        for i in range(4):  # row i of A g
-            torch.add(even, odd, alpha=(0, 1, -1, 0)[i], out=q) if i < 3 else torch.neg(odd, out=q)
+    part, pixels, beside = frames // m, math.prod(space.size_out), way.dilation[0]
+    a, data_t = gy.new_tensor(table.out).T, gy.new_tensor(table.data).T
+    d = _buffer("D", alpha, m + 2, outs, atoms * channels).zero_() if found.learns else None
+    for b, e, tiles in _tiles(len(gy), part, gy, atoms * channels * pixels):
+        windows = (e - b) * part // beside
+        every = gy[b:e].view(windows, m, -1).transpose(0, 1)
+        q = _buffer("Q", gy, windows, 1, beside * pixels * outs)
+        r = None if found.x is None else _buffer("G", gy, m + 2, (e - b) * part, *space.size_in, channels)
+        for i, row in enumerate(table.data):
+            _each_window(a[i : i + 1], every, q)
             g = q.view(-1, pixels, outs)
-            data = None if x is None else _winograd_data(i, x[b:e], beside)
+            data = None if x is None else _winograd_data(row, x[b:e], beside)
             for first, last in tiles:
-                part = slice(first, last) if len(tiles) > 1 else slice(None)
+                some = slice(first, last) if len(tiles) > 1 else slice(None)
                 space.backward(
-                    None if data is None else data[part], g[part], g[part], kernels[i], None if r is None else r[i, part],
+                    None if data is None else data[some], g[some], g[some], kernels[i], None if r is None else r[i, some],
                     found.psi, None if d is None else d[i],
                 )  # fmt: skip
         if r is not None and found.x is not None:
-            r = r.view(4, e - b, half // beside, -1)
-            gx = found.x[b:e].view(e - b, half // beside, 2, -1)
-            torch.sub(r[1], r[2], out=gx[:, :, 0]).add_(r[3])[:, 1:].sub_(r[3][:, :-1])
-            torch.add(r[1], r[2], out=gx[:, :, 1]).sub_(r[0])[:, :-1].add_(r[0][:, 1:])
+            _each_window(data_t[1:-1], r.view(m + 2, windows, -1), found.x[b:e].view(windows, m, -1))
+            r, gx = r.view(m + 2, e - b, windows // (e - b), -1), found.x[b:e].view(e - b, windows // (e - b), m, -1)
+            # The outermost frames of a window are of its neighbours.
+            gx[:, 1:, 0].add_(r[-1, :, :-1], alpha=table.data[-1][-1])
+            gx[:, :-1, -1].add_(r[0, :, 1:], alpha=table.data[0][0])
     if d is not None:
-        found.of_coefficients(d.flatten(1), alpha, phi, d.new_tensor(_FILTER))
+        found.of_coefficients(d.flatten(1), alpha, phi, d.new_tensor(table.filter))

@@ -97,11 +97,17 @@ def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_
             Step("α", m * n * c * c * voxels, (m * n + 1) * value),
         ]
     if form == "STDCF, in tiles":
-        maps = min(n, 2)  # with three temporal atoms, Winograd's F(2, 3) needs two products a frame as well
+        if n == 1:
+            return [
+                Step("ψ", 9 * m * c * voxels, value),
+                Step("α", m * c * c * voxels, value),
+                Step("φ", 3 * c * voxels, 2 * value),
+            ]
+        # Winograd's F(4, 3) along time: six products for four frames, whatever N.
         return [
-            Step("ψ", 9 * m * c * voxels * (2 if n > 2 else 1), value),
-            Step("α", m * maps * c * c * voxels, maps * value),
-            Step("φ", 3 * maps * c * voxels, (maps + 1) * value),
+            Step("ψ", (9 * m * 6 + 6 * 6) * c * voxels // 4, value),
+            Step("α", 6 * m * c * c * voxels // 4, 6 * value // 4),
+            Step("φ", 6 * c * voxels, 10 * value // 4),
         ]
     return [Step("space", 9 * c * c * voxels, 2 * value), Step("time", 3 * c * c * voxels, 2 * value)]
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from itertools import product
 from typing import Any
 
 import pytest
@@ -28,6 +29,8 @@ CASES = {
     "few temporal atoms": (Way(ONE, ONE, ONE), 5, 2, (3, 3, 3), 6),
     "Winograd": (Way(ONE, ONE, ONE), 5, 3, (3, 3, 3), 6),
     "Winograd, more atoms than frames": (Way(ONE, ONE, ONE), 4, 4, (3, 3, 3), 6),
+    "Winograd, four frames at a time": (Way(ONE, ONE, ONE), 5, 2, (3, 3, 3), 8),
+    "Winograd, a single window": (Way((1, 2, 1), ONE, ONE), 5, 3, (3, 3, 3), 4),
     "odd frames": (Way(ONE, ONE, ONE), 5, 3, (3, 3, 3), 5),
     "Winograd, dilated": (Way(ONE, (3, 1, 1), (3, 1, 1)), 5, 3, (3, 3, 3), 12),
     "dilated": (Way(ONE, (2, 2, 2), (2, 2, 2)), 5, 2, (3, 3, 3), 8),
@@ -78,6 +81,40 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
         expected = with_gradients(F.conv3d(x, forms.filters(*parameters), bias, *way), inputs)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, other.detach().abs().max().item()))
+
+
+@pytest.mark.parametrize(
+    ("frames", "count", "voxels", "expected"),
+    [(8, 2, 16, 4), (8, 3, 16, 4), (8, 2, 15, 0), (8, 3, 15, 2), (6, 3, 16, 2), (6, 2, 16, 0), (7, 3, 16, 0), (8, 1, 16, 0)],
+)
+def test_winograd_takes_as_many_frames_as_pay(frames, count, voxels, expected):
+    alpha, phi = torch.zeros(4, 3, 5, count), torch.zeros(count, 3)
+    assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.float32) == expected
+    assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.bfloat16) == 0
+    for way in (Way((2, 1, 1), ONE, ONE), Way(ONE, (0, 1, 1), ONE), Way(ONE, ONE, (2, 1, 1))):
+        assert forms._winograd_frames(voxels, alpha, phi, frames, way, torch.float32) == 0
+    twice = Way(ONE, (2, 1, 1), (2, 1, 1))
+    assert forms._winograd_frames(voxels, alpha, phi, 2 * frames, twice, torch.float32) == expected
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_is_a_convolution_along_time(m):
+    """y = Aᵀ [(G w) ⊙ (Bᵀ x)], for all x and w as it is linear in both."""
+    data, filters, out = (torch.tensor(table, dtype=torch.float64) for table in forms._WINOGRAD[m])
+    found = torch.einsum("pi,iw,ix->pwx", out, filters, data)
+    for frame, tap in product(range(m), range(3)):
+        assert torch.allclose(found[frame, tap], torch.eye(m + 2, dtype=torch.float64)[frame + tap], atol=1e-15)
+
+
+def test_winograd_costs_less_than_a_digit():
+    torch.manual_seed(0)
+    one = STDCFConv3d(64, 64, 3, padding=1).eval().requires_grad_(False)
+    x = torch.randn(1, 64, 8, 12, 12)
+    exact = F.conv3d(x.double(), copy.deepcopy(one).double().filters(), padding=1)
+    errors = []
+    for one.evaluation in ("atoms", "filters"):
+        errors.append(float((one(x) - exact).norm() / exact.norm()))
+    assert errors[0] < 3e-6 and errors[0] < 10 * errors[1], errors
 
 
 @pytest.mark.parametrize("case", ["few temporal atoms", "Winograd"])
