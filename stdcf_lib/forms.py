@@ -165,12 +165,13 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
 
-    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution, and touching a map of Z
-    or G once takes as long as 45 or 70 of them. So, for one voxel and one pair of channels, the atoms take 1.4 · (products)
-    + 45 · (times Z is touched) · M / O + 70 · (times G is touched) · N / C, and the filters kt·kh·kw, three times as many with
-    gradients; Winograd touches its X_i too, which have the size of the input. The atoms are chosen where they are expected to
-    take less than .95 of what the filters do. Fitted to `make bench`, which records what the choice costs. Below 16 channels or
-    half a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
+    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution, touching a map of Z or G
+    once takes as long as 26 or 105 of them, and a call as long as 8 million of one thread. So, for one voxel and one pair of
+    channels, the atoms take 1.4 · (products) + 26 · (times Z is touched) · M / O + 105 · (times G is touched) · N / C + the
+    calls, and the filters kt·kh·kw, three times as many with gradients; Winograd touches its X_i too, of the size of the input.
+    The atoms are chosen where they are expected to take less than nine tenths of that. Fitted to `make bench`, which
+    records what the choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything
+    but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -186,16 +187,19 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     winograd = _winograd_frames(voxels, alpha, phi, frames, way, x.dtype)
     maps = (winograd + 2) / winograd if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
-    passes, touched, touched_g = maps, 1, 1
+    tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / TILE) * (winograd + 2 if winograd else 1)
+    passes, touched, touched_g, calls = maps, 1, 1, 2 * tiles
     if any(learns):
         shifts = maps if winograd else length if learns[3] or count >= length else count
         passes += maps + shifts + (maps if transposed and learns[2] else 0)
         touched, touched_g = 5 if way.stride[1:] == (1, 1) else 10, 3
+        calls += (4 + (3 * atoms if learns[2] else 0)) * tiles
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
     planes = maps * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
-    by_atoms = 1.4 * passes * atoms + 45 * touched * planes / outs + 70 * touched_g * maps / ins
+    by_atoms = 1.4 * passes * atoms + 26 * touched * planes / outs + 105 * touched_g * maps / ins
+    by_atoms += 8e6 * torch.get_num_threads() * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
-    return large and by_atoms < 0.95 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
+    return large and by_atoms < 0.9 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
 
 def _transformed() -> bool:

@@ -342,6 +342,7 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
         way = Way(one.stride, one.padding, one.dilation, one.groups)
         return quicker(x.requires_grad_(learns), *parameters, way, one.transposed)
 
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert chosen() and chosen(learns=True) and chosen(count=3) and chosen(padding="same") and chosen(64, 56)
     assert chosen(dilation=(2, 1, 1), padding=(2, 1, 1)) and chosen(kind=STDCFConvTranspose3d)
     assert chosen(256, 14, count=3, learns=True) and not chosen(64, 56, count=3, learns=True)
@@ -352,7 +353,9 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     assert not chosen(dtype=torch.float64) and not chosen(device="meta")
     with torch.autocast("cpu", torch.bfloat16):
         assert not chosen()
-    maps = 4 * 2 * 128 * 8 * 28**2  # bytes for each clip, of which there are two
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # which makes calls cheap, beside the rest
+    assert chosen(64, 56, count=3, learns=True) and chosen(spatial_atoms=9, atoms="dct") and not chosen(24, 56)
+    maps = int(4 * 1.5 * 128 * 8 * 28**2)  # bytes for each clip, of which there are two
     monkeypatch.setattr(forms, "MOST", maps)
     assert chosen()
     monkeypatch.setattr(forms, "MOST", maps - 1)
@@ -361,8 +364,8 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
 
 def test_auto_changes_rounding_alone(monkeypatch):
     torch.manual_seed(0)
-    one = STDCFConv3d(64, 64, 3, padding=1, temporal_atoms=2)
-    x = torch.randn(1, 64, 8, 32, 32)
+    one = STDCFConv3d(128, 128, 3, padding=1, temporal_atoms=2)
+    x = torch.randn(1, 128, 8, 32, 32)
     assert forms.quicker(x, one.alpha, one.psi, one.phi, Way(ONE, ONE, ONE))
     assert took(monkeypatch, one.eval(), x) == "quick"
     found = with_gradients(one(x), list(one.parameters()))

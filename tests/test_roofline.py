@@ -33,7 +33,7 @@ def test_bytes_are_those_of_the_maps_and_filters_that_pass_through_the_memory():
         "Conv3d": [2 * map + filters],
         "STDCF, filters": [4 * (27 + 15) * 9, 2 * map + filters],
         "STDCF, three layers": [4 * map, 18 * map, 16 * map],
-        "STDCF, in tiles": [map, 2 * map, 3 * map],
+        "STDCF, in tiles": [map, 3 * map // 2, 5 * map // 2],
         "rank-1": [2 * map, 2 * map],
     }
 
@@ -42,7 +42,7 @@ def test_in_tiles_a_matrix_product_is_most_of_it_and_the_third_atom_is_free_in_i
     two, three = (steps("STDCF, in tiles", 256, 14, 5, count) for count in (2, 3))
     assert two[1].macs == three[1].macs > 0.9 * sum(step.macs for step in two)
     one = steps("STDCF, in tiles", 256, 14, 5, 1)
-    assert 2 * one[1].macs == two[1].macs
+    assert 3 * one[1].macs == 2 * two[1].macs
 
 
 def test_a_step_takes_as_long_as_the_slower_of_two():
