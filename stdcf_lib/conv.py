@@ -342,8 +342,8 @@ class STDCFConv3d(_STDCF):
         evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` takes the three steps above, on a CPU in the
             order and the layout of `stdcf_lib.forms.by_atoms`, elsewhere as three layers; `"auto"` takes the one that should be
             faster, by the rule of `stdcf_lib.forms.quicker`. They agree to rounding. Clips in `torch.channels_last_3d` spare
-            copies. In evaluation mode on a CPU, where nothing is to be differentiated, the filters, or α in the order in which it
-            is multiplied (with N = 2 three times its size), are kept until a parameter changes.
+            copies. In evaluation mode on a CPU, where nothing is to be differentiated, the filters, or α in the order of its
+            product (with N = 2 up to three times its size), are kept until a parameter changes.
 
     Attributes:
         psi: ψ, (M, kh, kw).

@@ -38,6 +38,9 @@ TILE = 8 << 20
 MOST = 256 << 20
 """Bytes that the N·O maps of a clip may take, for "auto" to choose the atoms; W needs no such maps."""
 
+MANY_CHANNELS, MANY_VOXELS = 64, 2048
+"""From how many on F(4, 3) pays. [ours]"""
+
 
 class Way(NamedTuple):
     """How a filter moves: the arguments of `torch.nn.functional.conv3d` that are no tensors, in its order."""
@@ -686,8 +689,10 @@ def _winograd_frames(voxels: float, alpha: Tensor, phi: Tensor, frames: int, way
     # Its sums and differences cost more digits than bfloat16 has.
     if stride != 1 or padding != dilation or phi.shape[1] != 3 or dtype == torch.bfloat16:
         return 0
-    # With few voxels, six kernels cost more than the products that they save.
-    sizes = (4, 2) if voxels >= 4 * max(alpha.shape[:2]) else (2,)
+    # With few voxels or channels, six kernels and six times the calls cost more than the products that they save.
+    outs, ins = alpha.shape[:2]
+    many = min(outs, ins) >= MANY_CHANNELS and voxels >= max(MANY_VOXELS, 4 * outs, 4 * ins)
+    sizes = (4, 2) if many else (2,)
     return next((m for m in sizes if not frames % (m * dilation) and len(phi) > (m + 2) / m), 0)
 
 

@@ -62,8 +62,10 @@ def with_gradients(y: Any, inputs: Any) -> Any:
 
 @pytest.fixture(params=[True, False], ids=["in place", "public"])
 def way_of_adding(request, monkeypatch):
-    """oneDNN's operator that adds in place is private, and may not be there."""
+    """oneDNN's operator that adds in place is private, and may not be there; and F(4, 3) is for larger layers than these."""
     monkeypatch.setattr(forms, "_IN_PLACE", request.param and forms._IN_PLACE)
+    monkeypatch.setattr(forms, "MANY_CHANNELS", 0)
+    monkeypatch.setattr(forms, "MANY_VOXELS", 0)
 
 
 @pytest.mark.parametrize("tile", [1, 4000, 1 << 30], ids=["a frame", "some frames", "all clips"])
@@ -84,11 +86,24 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
 
 
 @pytest.mark.parametrize(
-    ("frames", "count", "voxels", "expected"),
-    [(8, 2, 16, 4), (8, 3, 16, 4), (8, 2, 15, 0), (8, 3, 15, 2), (6, 3, 16, 2), (6, 2, 16, 0), (7, 3, 16, 0), (8, 1, 16, 0)],
+    ("frames", "count", "voxels", "channels", "expected"),
+    [
+        (8, 2, 2048, (64, 64), 4),
+        (8, 3, 2048, (64, 64), 4),
+        (8, 2, 2047, (64, 64), 0),
+        (8, 3, 2047, (64, 64), 2),
+        (8, 2, 2048, (64, 512), 4),
+        (8, 2, 2048, (513, 64), 0),
+        (8, 2, 2048, (63, 64), 0),
+        (8, 3, 2048, (64, 63), 2),
+        (6, 3, 2048, (64, 64), 2),
+        (6, 2, 2048, (64, 64), 0),
+        (7, 3, 2048, (64, 64), 0),
+        (8, 1, 2048, (64, 64), 0),
+    ],
 )
-def test_winograd_takes_as_many_frames_as_pay(frames, count, voxels, expected):
-    alpha, phi = torch.zeros(4, 3, 5, count), torch.zeros(count, 3)
+def test_winograd_takes_as_many_frames_as_pay(frames, count, voxels, channels, expected):
+    alpha, phi = torch.zeros(*channels, 5, count), torch.zeros(count, 3)
     assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.float32) == expected
     assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.bfloat16) == 0
     for way in (Way((2, 1, 1), ONE, ONE), Way(ONE, (0, 1, 1), ONE), Way(ONE, ONE, (2, 1, 1))):
