@@ -172,9 +172,9 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     once takes as long as 26 or 105 of them, and a call as long as 8 million of one thread. So, for one voxel and one pair of
     channels, the atoms take 1.4 · (products) + 26 · (times Z is touched) · M / O + 105 · (times G is touched) · N / C + the
     calls, and the filters kt·kh·kw, three times as many with gradients; Winograd touches its X_i too, of the size of the input.
-    The atoms are chosen where they are expected to take less than nine tenths of that. Fitted to `make bench`, which
-    records what the choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything
-    but a CPU, the filters are chosen.
+    The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which records what the
+    choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a CPU, the
+    filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -202,7 +202,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     by_atoms = 1.4 * passes * atoms + 26 * touched * planes / outs + 105 * touched_g * maps / ins
     by_atoms += 8e6 * torch.get_num_threads() * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
-    return large and by_atoms < 0.9 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
+    return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
 
 def _transformed() -> bool:
