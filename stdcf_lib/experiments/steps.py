@@ -3,7 +3,8 @@
 One record a device in `runs/itsl_steps/`, made through the code that trains, on clips of nothing: time, clips a second and peak
 memory of a step at full size, in stage-t and in stage-s, for each family, with as many clips at a time as fit on a GPU (one on
 a CPU); the hours that ITSL and full-size training would take on Kinetics-400; how far each form of a layer is from float64;
-and whether a run that is killed ends as an unbroken one. On a GPU in bfloat16.
+what a layer takes beside its peers; whether a run that is killed ends as an unbroken one; and what `torch.compile` gains. On a
+GPU in bfloat16.
 """
 
 import argparse
@@ -24,10 +25,11 @@ import torch
 from accelerate import Accelerator
 
 from stdcf_lib.conv import STDCFConv3d
+from stdcf_lib.experiments.layers import measured
 from stdcf_lib.itsl import Recipe, Stage, schedule
 from stdcf_lib.itsl.command import parse, training_of
 from stdcf_lib.itsl.log import logged
-from stdcf_lib.itsl.plan import Blank, hours, plan
+from stdcf_lib.itsl.plan import StandIn, hours, plan
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import stdcf_r50
 from stdcf_lib.models.kinds import KINDS
@@ -37,16 +39,17 @@ from stdcf_lib.train import peak_bytes
 GIB = 2**30
 
 
-def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2) -> dict[str, Any]:
+def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2, compile: bool = False) -> dict[str, Any]:
     """Train R50 for a few steps, after one that is not counted: seconds a step, clips a second, peak memory.
 
     On a GPU the peak is that of the tensors; on a CPU that of the whole process, which must be a fresh one.
     """
     on_gpu = torch.cuda.is_available()
-    clips = Blank(batch, stage.frames, stage.size)
+    clips = StandIn(batch, stage.frames, stage.size)
     training = Training(
         stdcf_r50(kind=kind), [stage], lambda _: (clips, clips), None, Recipe(batch), prepare=torch.Tensor.float,
         accelerator=Accelerator(mixed_precision="bf16" if on_gpu else "no"), log_every=None, progress=False,
+        compile=compile,
     )  # fmt: skip
     found = training.rehearse(0, steps=steps)
     peak = found["memory_gib"] if on_gpu else peak_bytes() / GIB
@@ -184,11 +187,14 @@ def main() -> None:
         print({name: value[-1] if isinstance(value, list) else value for name, value in more.items()}, flush=True)
 
     keep(forms=forms())
-    keep(resumed=killed_and_resumed())
     for kind in KINDS:
         for stage in stages:
             keep(steps=[*record["steps"], largest_batch(kind, stage)])
     keep(schedules=schedules(arguments.frames, arguments.size))
+    keep(layers=measured(32 if torch.cuda.is_available() else 1))
+    keep(resumed=killed_and_resumed())
+    if torch.cuda.is_available():
+        keep(compiled=[measure_step(kind, stages[0], 64, compile=True) for kind in ("full", "stdcf")])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from stdcf_lib.checks import number, whole
 from stdcf_lib.data.lists import TooManyFaultyFiles
 from stdcf_lib.files import read_weights
 from stdcf_lib.itsl.networks import build
-from stdcf_lib.itsl.plan import Blank, full_size_epochs, hours, loading, plan, print_hours, print_plan
+from stdcf_lib.itsl.plan import StandIn, full_size_epochs, hours, loading, plan, print_hours, print_plan
 from stdcf_lib.itsl.presets import OTHER_SOURCES, PRESETS, SOURCES, STRIDED, SWAP, Sets
 from stdcf_lib.itsl.recipe import Recipe
 from stdcf_lib.itsl.run import Clips, Training, seeing_all_processes
@@ -438,13 +438,13 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
 
 
 def _blank(arguments: argparse.Namespace) -> Sets:
-    """As many black clips as the data set has, to rehearse with; one's own videos are counted."""
+    """As many clips of noise as the data set has, to rehearse with; one's own videos are counted."""
     preset = PRESETS[arguments.dataset]
     own = None if preset.classes else preset.sets(arguments)
     training, scored = preset.clips if own is None else (len(own.training), len(own.test))
     shape, classes = (arguments.frames, arguments.size), own.classes if own else ()
     val_views, views = (count * crops for count, crops in (arguments.val_views, arguments.views))
-    clips = Blank(training, *shape), Blank(scored, *shape, val_views), Blank(scored, *shape, views)
+    clips = StandIn(training, *shape), StandIn(scored, *shape, val_views), StandIn(scored, *shape, views)
     return Sets(*clips, torch.Tensor.float, classes)
 
 

@@ -19,8 +19,9 @@ LOADING_SECONDS = 5.0
 CPU_MACS = 2e10  # of the forward pass that a plan measures on a CPU, where a batch would take minutes; of two clips at least
 
 
-class Blank:
-    """So many black clips, for steps that are only timed: uint8 (3, frames, size, size) or (views, 3, …), label 0."""
+class StandIn:
+    """So many clips of noise in the place of real ones, for steps that are only timed: uint8 (3, frames, size, size) or
+    (views, 3, …), label 0. Of noise, as a GPU is quicker with zeros."""
 
     def __init__(self, count: int, frames: int, size: int, views: int = 1):
         self.count, self.shape = count, ((views,) if views > 1 else ()) + (3, frames, size, size)
@@ -29,11 +30,12 @@ class Blank:
         return self.count
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.zeros(self.shape, dtype=torch.uint8), 0
+        generator = torch.Generator().manual_seed(index)
+        return torch.randint(256, self.shape, dtype=torch.uint8, generator=generator), 0
 
-    def reduced(self, frames: int, size: int) -> "Blank":
+    def reduced(self, frames: int, size: int) -> "StandIn":
         """As a stage of ITSL shows it."""
-        return Blank(self.count, frames, size, self.shape[0] if len(self.shape) == 5 else 1)
+        return StandIn(self.count, frames, size, self.shape[0] if len(self.shape) == 5 else 1)
 
 
 def plan(model: nn.Module, planned: Sequence[Stage], swap: str, batch_size: int, precision: str = "no") -> list[dict[str, Any]]:

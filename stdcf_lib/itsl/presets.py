@@ -17,7 +17,7 @@ from stdcf_lib.data.noise import CLIPS, Noise
 
 if TYPE_CHECKING:
     from stdcf_lib.data.footage import Footage
-    from stdcf_lib.itsl.plan import Blank
+    from stdcf_lib.itsl.plan import StandIn
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Sets(NamedTuple):
     as it says what else is seen, a run must not go on.
     """
 
-    training: "Footage | Noise | Blank"
-    validation: "Footage | Noise | Blank"
-    test: "Footage | Noise | Blank"
+    training: "Footage | Noise | StandIn"
+    validation: "Footage | Noise | StandIn"
+    test: "Footage | Noise | StandIn"
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
     classes: Sequence[str] = ()
     config: dict[str, Any] | None = None

@@ -436,7 +436,10 @@ class Training:
         stage, (training, _) = self.stages[number], self.sets[number]
         clips = min(self.share(stage), whole("clips", clips or self.share(stage)))
         first, lines, own, scoring = self._first(training), [], (self.model, self.swaps), 0.0
-        batch = first[None].expand(clips, *first.shape).contiguous(), torch.zeros(clips, dtype=torch.long)
+        same = first[None].expand(clips, *first.shape).contiguous()
+        if self.accelerator.device.type == "cuda":
+            same = same.pin_memory()  # as loaders hand them over
+        batch = same, torch.zeros(clips, dtype=torch.long)
         accumulated = self.accelerator.gradient_accumulation_steps
         try:
             self.model, self.swaps = copy.deepcopy(own)
@@ -470,8 +473,13 @@ class Training:
     def _as_it_runs(self) -> Iterator[None]:
         """With cuDNN looking for the fastest ways, as shapes change from stage to stage alone; and BN over all processes."""
         several, on_gpu = self.accelerator.num_processes > 1, self.accelerator.device.type == "cuda"
-        with torch.backends.cudnn.flags(benchmark=True), shared_bn(self.model, on_gpu) if several else nullcontext():
-            yield
+        cudnn: Any = torch.backends.cudnn
+        before, cudnn.benchmark = cudnn.benchmark, True  # its context manager, `flags`, would switch cuDNN itself off
+        try:
+            with shared_bn(self.model, on_gpu) if several else nullcontext():
+                yield
+        finally:
+            cudnn.benchmark = before
 
     @contextmanager
     def _put_back_if_broken_off(self) -> Iterator[None]:
