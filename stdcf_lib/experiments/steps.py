@@ -3,8 +3,8 @@
 One record a device in `runs/itsl_steps/`, made through the code that trains, on clips of nothing: time, clips a second and peak
 memory of a step at full size, in stage-t and in stage-s, for each family, with as many clips at a time as fit on a GPU (one on
 a CPU); the hours that ITSL and full-size training would take on Kinetics-400; how far each form of a layer is from float64;
-what a layer takes beside its peers; whether a run that is killed ends as an unbroken one; and what `torch.compile` gains. On a
-GPU in bfloat16.
+what a layer takes beside its peers; whether a run that is killed ends as an unbroken one; and what `torch.compile` makes of a
+step. On a GPU in bfloat16.
 """
 
 import argparse
@@ -73,7 +73,8 @@ def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
             found = pool.submit(measure_step, kind, stage, 1).result()
     else:
         room = torch.cuda.get_device_properties(0).total_memory
-        batch = max(1, int(counted(64)["fits"] * room / 80e9))
+        # Workspaces are not counted; and each attempt that fails costs cuDNN's search anew.
+        batch = max(1, int(0.94 * counted(64)["fits"] * room / 80e9))
         while True:
             try:
                 found = measure_step(kind, stage, batch)
@@ -187,12 +188,12 @@ def main() -> None:
         print({name: value[-1] if isinstance(value, list) else value for name, value in more.items()}, flush=True)
 
     keep(forms=forms())
+    keep(layers=measured(32 if torch.cuda.is_available() else 1))
+    keep(resumed=killed_and_resumed())
+    keep(schedules=schedules(arguments.frames, arguments.size))
     for kind in KINDS:
         for stage in stages:
             keep(steps=[*record["steps"], largest_batch(kind, stage)])
-    keep(schedules=schedules(arguments.frames, arguments.size))
-    keep(layers=measured(32 if torch.cuda.is_available() else 1))
-    keep(resumed=killed_and_resumed())
     if torch.cuda.is_available():
         keep(compiled=[measure_step(kind, stages[0], 64, compile=True) for kind in ("full", "stdcf")])
 

@@ -482,18 +482,22 @@ _FAMILY = {"full": ("full 3D", FULL), "rank1": ("rank-1", SEPARABLE), "stdcf": (
 
 @styled
 def steps(record: dict | None = None) -> Drawing:
-    """Draw how many clips a second a device trained, and the memory it needed, by family and stage (`experiments.steps`)."""
+    """Draw how many clips a second a device trained, by family and stage (`experiments.steps`); and how many fit at a time, or
+    the memory that one needed where it was one."""
     record = records()[0] if record is None else record
     rows = record["steps"]
     kinds, names = list(dict.fromkeys(row["kind"] for row in rows)), list(dict.fromkeys(row["stage"] for row in rows))
+    filled = max(row["batch"] for row in rows) > 1
+    shown = {"clips_per_second": "clips a second"}
+    shown |= {"batch": "clips at a time: as many as fit"} if filled else {"peak_gib": "peak memory (GiB)"}
     figure, panels = new_figure(1, 2, width=9.6, height=3.6)
     arrays = {}
-    for axes, key, label in zip(panels, ("clips_per_second", "peak_gib"), ("clips a second", "peak memory (GiB)"), strict=True):
+    for axes, (key, label) in zip(panels, shown.items(), strict=True):
         for shift, kind in enumerate(kinds):
             values = [next(row[key] for row in rows if (row["kind"], row["stage"]) == (kind, stage)) for stage in names]
             place = np.arange(len(names)) + 0.27 * (shift - (len(kinds) - 1) / 2)
             bars = axes.bar(place, values, width=0.25, color=_FAMILY[kind][1], label=_FAMILY[kind][0], zorder=3)
-            axes.bar_label(bars, fmt="%.2g", padding=2, fontsize="small")
+            axes.bar_label(bars, fmt=lambda v: f"{v:.0f}" if v >= 10 else f"{v:.2g}", padding=2, fontsize="small")
             arrays[f"{kind}, {key}"] = np.array(values)
         axes.set(xticks=range(len(names)), xticklabels=names, ylabel=label)
     panels[0].legend()
@@ -501,7 +505,7 @@ def steps(record: dict | None = None) -> Drawing:
     more = " and ".join(f"{rate / last[0]:.1f}" for rate in last[1:])
     figure.suptitle(
         f"R50 at {record['frames']}×{record['size']}² on {record['machine']['device']}: the stages of {_FAMILY[kinds[-1]][0]} "
-        f"train {more} times the clips of full size"
+        f"train {more} times as many clips"
     )
     return Drawing(figure, arrays)
 

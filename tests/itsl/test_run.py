@@ -742,6 +742,22 @@ def test_the_network_is_compiled_in_place_where_it_is_asked_for(tmp_path, monkey
     assert compiled == [net]
 
 
+def test_cudnn_searches_while_training_and_is_left_as_it_was(tmp_path, monkeypatch):
+    seen, cudnn = [], torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", False)
+    monkeypatch.setattr(cudnn, "deterministic", True)
+    net = itsl_job.network()
+
+    def see(_, inputs):
+        if not inputs[0].is_meta:  # counted, before the run
+            seen.append((cudnn.enabled, cudnn.benchmark, cudnn.deterministic))
+
+    net.register_forward_pre_hook(see)
+    itsl_job.fit(net, tmp_path)
+    assert set(seen) == {(True, True, True)}  # `torch.backends.cudnn.flags` would have switched it off
+    assert (cudnn.enabled, cudnn.benchmark) == (True, False)
+
+
 @pytest.mark.parametrize("line", ['{"step": "1"}', "{", "3"])
 def test_a_damaged_line_of_the_log_is_named(tmp_path, line):
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n' + line + "\n")

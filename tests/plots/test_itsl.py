@@ -96,12 +96,19 @@ def test_published_numbers_are_the_papers():
     assert all((np.diff(table, axis=0) > 0).all() for table in tables.values())
 
 
-def test_steps_are_the_record():
-    (record, *_) = plots.records()
-    arrays = plots.steps(record).arrays
+@pytest.mark.parametrize("record", plots.records(), ids=lambda record: record["machine"]["device"])
+def test_steps_are_the_record(record):
+    drawing = plots.steps(record)
     row = next(row for row in record["steps"] if (row["kind"], row["stage"]) == ("stdcf", "stage-t"))
-    assert arrays["stdcf, peak_gib"][1] == row["peak_gib"]
-    assert record["machine"]["device"] in plots.steps(record).figure.get_suptitle()
+    shown = "peak_gib" if row["batch"] == 1 else "batch"
+    assert drawing.arrays["stdcf, clips_per_second"][1] == row["clips_per_second"]
+    assert drawing.arrays[f"stdcf, {shown}"][1] == row[shown] and len(drawing.arrays) == 6
+    assert record["machine"]["device"] in drawing.figure.get_suptitle()
+
+
+def test_the_record_of_a_gpu_comes_first():
+    devices = [record["machine"]["device"] for record in plots.records()]
+    assert len(devices) > 1 and devices[0].startswith("NVIDIA") and devices[-1].startswith(("AMD", "Intel"))
 
 
 def test_nothing_is_computed_to_count():
