@@ -127,7 +127,7 @@ def kernels_by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Wa
     x = _as_autocast_has_it(x)
     with torch.autocast("cpu", enabled=False):
         size = _size_out(x.shape[2:], psi, phi, way)
-        winograd = _winograd_frames(len(x) * math.prod(size), alpha, phi, x.shape[2], way, x.dtype)
+        winograd = winograd_frames(len(x) * math.prod(size), alpha, phi, x.shape[2], way, x.dtype)
         return _kernels(alpha, phi, winograd, x.dtype, size)
 
 
@@ -187,7 +187,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     steps = [n if transposed else n / s for n, s in zip(size, way.stride[1:], strict=True)]
     voxels = len(x) * frames * math.prod(steps)
     kept = 1 / way.stride[0]  # of the frames, the others are mapped in vain
-    winograd = _winograd_frames(voxels, alpha, phi, frames, way, x.dtype)
+    winograd = winograd_frames(voxels, alpha, phi, frames, way, x.dtype)
     maps = (winograd + 2) / winograd if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
     tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / TILE) * (winograd + 2 if winograd else 1)
@@ -314,10 +314,10 @@ def _forward(
     y = x.new_empty(len(x), *size, len(alpha))
     start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
     space = _Space(psi, way, x.shape[2:4], size[1:], x)
-    winograd = _winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
+    winograd = winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
     with torch.autocast("cpu", enabled=False):
         kernels = kernels or _kernels(alpha, phi, winograd, x.dtype, size)
-        (_winograd if winograd else _direct)(x, y, start, kernels, phi, way, space)
+        (_winograd if winograd else _direct)(x, y, start, _Layer(alpha, phi, way, space, kernels))
     return y
 
 
@@ -332,10 +332,10 @@ def _backward(
         needs[3],
     )
     space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
-    winograd = _winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
+    winograd = winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
     with torch.autocast("cpu", enabled=False):
-        kernels = _kernels(alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
-        (_winograd_backward if winograd else _direct_backward)(x, gy, found, kernels, alpha, phi, way, space, size[0])
+        layer = _Layer(alpha, phi, way, space, _kernels(alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True))
+        (_winograd_backward if winograd else _direct_backward)(x, gy, found, layer, size[0])
     return found.x, found.alpha, found.psi, found.phi
 
 
@@ -426,6 +426,16 @@ class _Space:
             )[1].sum((0, 1))  # fmt: skip
 
 
+class _Layer(NamedTuple):
+    """What the passes below work with."""
+
+    alpha: Tensor
+    phi: Tensor
+    way: Way
+    space: _Space
+    kernels: list[Tensor]
+
+
 class _Gradients:
     """What the backward pass fills."""
 
@@ -497,8 +507,9 @@ def _interleaved(way: Way, frames: int) -> int:
     return dilation if stride == 1 and not frames % dilation and not padding % dilation else 1
 
 
-def _direct(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Tensor, way: Way, space: _Space) -> None:
+def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
     """Space, coefficients, time; y begins as `start`, its bias."""
+    _, phi, way, space, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     _, taps = _in_time(phi, x.dtype)
     count, outs, atoms, channels = len(taps), y.shape[-1], len(space.psi), x.shape[-1]
@@ -517,17 +528,8 @@ def _direct(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Ten
         )  # fmt: skip
 
 
-def _direct_backward(
-    x: Tensor | None,
-    gy: Tensor,
-    found: _Gradients,
-    kernels: list[Tensor],
-    alpha: Tensor,
-    phi: Tensor,
-    way: Way,
-    space: _Space,
-    frames: int,
-) -> None:
+def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
+    alpha, phi, way, space, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     length, pixels = phi.shape[1], math.prod(space.size_out)
     _, taps = _in_time(phi, gy.dtype)
@@ -683,7 +685,7 @@ _WINOGRAD = {
 }
 
 
-def _winograd_frames(voxels: float, alpha: Tensor, phi: Tensor, frames: int, way: Way, dtype: torch.dtype) -> int:
+def winograd_frames(voxels: float, alpha: Tensor, phi: Tensor, frames: int, way: Way, dtype: torch.dtype) -> int:
     """m of the F(m, 3) that fits, 4 or 2 frames at a time, for so many voxels of output; 0 where none does."""
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     # Its sums and differences cost more digits than bfloat16 has.
@@ -717,7 +719,8 @@ def _each_window(matrix: Tensor, x: Tensor, into: Tensor) -> None:
     torch.bmm(matrix.expand(x.shape[1], -1, -1), x.transpose(0, 1), out=into)
 
 
-def _winograd(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: Tensor, way: Way, space: _Space) -> None:
+def _winograd(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
+    _, _, way, space, kernels = layer
     table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
     outs, atoms, channels = y.shape[-1], len(space.psi), x.shape[-1]
     part, pixels, beside = x.shape[1] // m, math.prod(space.size_out), way.dilation[0]
@@ -734,17 +737,8 @@ def _winograd(x: Tensor, y: Tensor, start: Tensor, kernels: list[Tensor], phi: T
             y[b:e] += start
 
 
-def _winograd_backward(
-    x: Tensor | None,
-    gy: Tensor,
-    found: _Gradients,
-    kernels: list[Tensor],
-    alpha: Tensor,
-    phi: Tensor,
-    way: Way,
-    space: _Space,
-    frames: int,
-) -> None:
+def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
+    alpha, phi, way, space, kernels = layer
     table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
     outs, channels, atoms, _ = alpha.shape
     part, pixels, beside = frames // m, math.prod(space.size_out), way.dilation[0]

@@ -23,6 +23,7 @@ from stdcf_lib.rank1 import Rank1Conv3d
 
 FORMS = ("Conv3d", "STDCF, filters", "STDCF, three layers", "STDCF, in tiles", "rank-1")
 FRAMES = 8
+ONE_BY_ONE = forms.Way((1, 1, 1), (1, 1, 1), (1, 1, 1))
 
 
 class Rates(NamedTuple):
@@ -97,17 +98,20 @@ def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_
             Step("α", m * n * c * c * voxels, (m * n + 1) * value),
         ]
     if form == "STDCF, in tiles":
-        if n == 1:
+        alpha, phi = torch.empty(c, c, m, n, device="meta"), torch.empty(n, 3, device="meta")
+        frames = forms.winograd_frames(voxels, alpha, phi, FRAMES, ONE_BY_ONE, torch.float32)
+        if frames:  # Winograd's F(frames, 3): a product for each frame of a window of frames + 2, whatever N
+            window = frames + 2
             return [
-                Step("ψ", 9 * m * c * voxels, value),
-                Step("α", m * c * c * voxels, value),
-                Step("φ", 3 * c * voxels, 2 * value),
+                Step("ψ", (9 * m * window + window**2) * c * voxels // frames, value),
+                Step("α", window * m * c * c * voxels // frames, window * value // frames),
+                Step("φ", window * c * voxels, (window + frames) * value // frames),
             ]
-        # Winograd's F(4, 3) along time: six products for four frames, whatever N.
+        maps = min(n, 3)  # from N = 3 on, φ is folded into α
         return [
-            Step("ψ", (9 * m * 6 + 6 * 6) * c * voxels // 4, value),
-            Step("α", 6 * m * c * c * voxels // 4, 6 * value // 4),
-            Step("φ", 6 * c * voxels, 10 * value // 4),
+            Step("ψ", 9 * m * c * voxels, value),
+            Step("α", maps * m * c * c * voxels, maps * value),
+            Step("φ", 3 * maps * c * voxels, (maps + 1) * value),
         ]
     return [Step("space", 9 * c * c * voxels, 2 * value), Step("time", 3 * c * c * voxels, 2 * value)]
 
@@ -129,7 +133,7 @@ def measured(form: str, channels: int, size: int, spatial_atoms: int = 5, tempor
         layer.evaluation = "filters" if form == "STDCF, filters" else "atoms"
         if form == "STDCF, three layers":
             parameters = {"alpha": layer.alpha, "psi": layer.psi, "phi": layer.phi, "bias": None}
-            way = partial(forms.by_layers, **parameters, way=forms.Way((1, 1, 1), (1, 1, 1), (1, 1, 1)))
+            way = partial(forms.by_layers, **parameters, way=ONE_BY_ONE)
     found = []
     for layout in (torch.contiguous_format, torch.channels_last_3d):
         if isinstance(way, nn.Module):

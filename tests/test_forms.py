@@ -104,12 +104,12 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
 )
 def test_winograd_takes_as_many_frames_as_pay(frames, count, voxels, channels, expected):
     alpha, phi = torch.zeros(*channels, 5, count), torch.zeros(count, 3)
-    assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.float32) == expected
-    assert forms._winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.bfloat16) == 0
+    assert forms.winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.float32) == expected
+    assert forms.winograd_frames(voxels, alpha, phi, frames, Way(ONE, ONE, ONE), torch.bfloat16) == 0
     for way in (Way((2, 1, 1), ONE, ONE), Way(ONE, (0, 1, 1), ONE), Way(ONE, ONE, (2, 1, 1))):
-        assert forms._winograd_frames(voxels, alpha, phi, frames, way, torch.float32) == 0
+        assert forms.winograd_frames(voxels, alpha, phi, frames, way, torch.float32) == 0
     twice = Way(ONE, (2, 1, 1), (2, 1, 1))
-    assert forms._winograd_frames(voxels, alpha, phi, 2 * frames, twice, torch.float32) == expected
+    assert forms.winograd_frames(voxels, alpha, phi, 2 * frames, twice, torch.float32) == expected
 
 
 @pytest.mark.parametrize("m", [2, 4])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stdcf_lib import Rank1Conv3d, STDCFConv3d, roofline
+from stdcf_lib import Rank1Conv3d, STDCFConv3d, forms, roofline
 from stdcf_lib.measure import cost
 from stdcf_lib.roofline import FORMS, Rates, Step, bound, measured, rates, steps
 
@@ -33,16 +33,39 @@ def test_bytes_are_those_of_the_maps_and_filters_that_pass_through_the_memory():
         "Conv3d": [2 * map + filters],
         "STDCF, filters": [4 * (27 + 15) * 9, 2 * map + filters],
         "STDCF, three layers": [4 * map, 18 * map, 16 * map],
-        "STDCF, in tiles": [map, 3 * map // 2, 5 * map // 2],
+        "STDCF, in tiles": [map, 2 * map, 3 * map],  # two products a frame, of three channels
         "rank-1": [2 * map, 2 * map],
     }
 
 
 def test_in_tiles_a_matrix_product_is_most_of_it_and_the_third_atom_is_free_in_it():
-    two, three = (steps("STDCF, in tiles", 256, 14, 5, count) for count in (2, 3))
+    two, three = (steps("STDCF, in tiles", 256, 14, 5, count, clips=2) for count in (2, 3))
     assert two[1].macs == three[1].macs > 0.9 * sum(step.macs for step in two)
-    one = steps("STDCF, in tiles", 256, 14, 5, 1)
+    one = steps("STDCF, in tiles", 256, 14, 5, 1, clips=2)
     assert 3 * one[1].macs == 2 * two[1].macs
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "count", "products"),
+    [(64, 16, 2, 1.5), (64, 16, 3, 1.5), (64, 15, 3, 2), (32, 16, 2, 2), (32, 16, 3, 2), (32, 16, 1, 1)],
+)
+def test_products_of_tiles_are_those_that_the_layer_takes(channels, size, count, products, monkeypatch):
+    """F(4, 3) with many channels and voxels alone; F(2, 3) or the direct sum otherwise."""
+    _, product, _ = steps("STDCF, in tiles", channels, size, 5, count)
+    voxels = roofline.FRAMES * size**2
+    assert product.macs == products * 5 * channels**2 * voxels
+    taken, add = [], forms._add
+
+    def seen(y, x, kernel, *arguments):
+        if kernel.shape[2:3] == (5,) and kernel.dim() == 4:  # those of α span the maps of the M atoms
+            taken.append(y[..., 0].numel() * y.shape[-1])
+        return add(y, x, kernel, *arguments)
+
+    monkeypatch.setattr(forms, "_add", seen)
+    layer = STDCFConv3d(channels, channels, 3, padding=1, bias=False, temporal_atoms=count, evaluation="atoms")
+    with torch.no_grad():
+        layer(torch.rand(1, channels, roofline.FRAMES, size, size))
+    assert sum(taken) == products * voxels * channels
 
 
 def test_a_step_takes_as_long_as_the_slower_of_two():
