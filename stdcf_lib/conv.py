@@ -340,10 +340,11 @@ class STDCFConv3d(_STDCF):
         temporal_atoms: N, by default 3, as in the paper for 3 frames, or as many as a shorter kernel has room for.
         atoms: how they start: `"fourier-bessel"` (cosines in time), `"dct"` or `"random"`; see `stdcf_lib.atoms`. [ours]
         evaluation: `"filters"` rebuilds W and runs one convolution; `"atoms"` takes the three steps above, on a CPU in the
-            order and the layout of `stdcf_lib.forms.by_atoms`, elsewhere as three layers; `"auto"` takes the one that should be
-            faster, by the rule of `stdcf_lib.forms.quicker`. They agree to rounding. Clips in `torch.channels_last_3d` spare
-            copies. In evaluation mode on a CPU, where nothing is to be differentiated, the filters, or α in the order of its
-            product (with N = 2 up to three times its size), are kept until a parameter changes.
+            order and the layout of `stdcf_lib.forms.by_atoms`, elsewhere as three layers, which takes many times as long on a
+            GPU; `"auto"` takes the one that should be faster, by the rule of `stdcf_lib.forms.quicker`, and on a GPU the
+            filters. They agree to rounding. Clips in `torch.channels_last_3d` spare copies. In evaluation mode on a CPU, where
+            nothing is to be differentiated, the filters, or α in the order of its product (with N = 2 up to three times its
+            size), are kept until a parameter changes.
 
     Attributes:
         psi: ψ, (M, kh, kw).

@@ -73,8 +73,9 @@ def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
             found = pool.submit(measure_step, kind, stage, 1).result()
     else:
         room = torch.cuda.get_device_properties(0).total_memory
-        # Workspaces are not counted; and each attempt that fails costs cuDNN's search anew.
-        batch = max(1, int(0.94 * counted(64)["fits"] * room / 80e9))
+        # Workspaces are not counted. And cuDNN searches anew for every number of clips, which takes longer than the steps: so
+        # the first is to fit, and families of nearly the same needs are to have the same.
+        batch = _rounded(0.94 * counted(64)["fits"] * room / 80e9)
         while True:
             try:
                 found = measure_step(kind, stage, batch)
@@ -82,11 +83,15 @@ def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
             except torch.OutOfMemoryError:
                 if batch == 1:
                     raise
-                batch = max(1, batch * 15 // 16)
+                batch = _rounded(batch * 15 / 16)
             torch.cuda.empty_cache()
         torch.cuda.empty_cache()
     state = 3 * 4 * sum(p.numel() for p in model.parameters()) / GIB
     return found | {"counted_gib": round(counted(found["batch"])["batch_gib"] + state, 3)}
+
+
+def _rounded(clips: float) -> int:
+    return max(1, int(clips) // 16 * 16 if clips >= 32 else int(clips))
 
 
 def schedules(frames: int, size: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 
 from stdcf_lib import STDCFConv3d, atoms, explore
 from stdcf_lib.data.probes import moving_bar
+from stdcf_lib.experiments import steps
 from stdcf_lib.plots import (
     actions,
     capacity,
@@ -54,6 +55,11 @@ def layers() -> Drawing:
     return roofline.measured_layers(json.loads(Path("benchmarks/results.json").read_text(encoding="utf-8"))["Layers"])
 
 
+def layers_on_gpu() -> Drawing:
+    """What `make gpu` found last, layer by layer."""
+    return roofline.layers_on_gpu(steps.records()[0])
+
+
 # A name starts with the number of the notebook that explains the figure.
 FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "00_start": motion.watching,
@@ -65,6 +71,7 @@ FIGURES: dict[str, Callable[[], Drawing | Film]] = {
     "02_direction_selectivity": direction_selectivity,
     "02_compass": partial(at_rest, explore.probe),
     "02_layers": layers,
+    "02_layers_on_gpu": layers_on_gpu,
     "03_making": tr_mnist.making,
     "03_borders": tr_mnist.borders,
     "03_separability": tr_mnist.separability,

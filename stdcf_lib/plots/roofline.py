@@ -138,3 +138,52 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
         f"({record['machine']['device']}, {threads} thread{'s' * (threads > 1)}, PyTorch {record['machine']['torch']})"
     )
     return Drawing(figure, arrays)
+
+
+# The same for `experiments.layers`, which a GPU is measured by.
+_ON_GPU = {
+    "STDCF N=2, filters": ("STDCF, filters", "s", 0.7),
+    "STDCF N=2, Triton, staged": ("STDCF, staged", "o", 0.0),
+    "STDCF N=2, Triton, fused": ("STDCF, fused", "D", 0.35),
+    "STDCF N=2, public operators": ("STDCF, torch's operators", "v", 0.35),
+    "STDCF N=2, atoms": ("STDCF, three layers", "P", 0.0),
+    "rank-1": ("rank-1", "^", 0.0),
+    "Conv2Plus1D": ("Conv2Plus1D", "x", 0.0),
+}
+
+
+@styled
+def layers_on_gpu(record: dict[str, Any]) -> Drawing:
+    """Draw what layers take on a GPU beside `nn.Conv3d`, as `make gpu` has recorded it (`experiments.steps`)."""
+    rows = {(row["layer"], row["channels"]): row for row in record["layers"]}
+    channels = list(dict.fromkeys(row["channels"] for row in record["layers"]))
+    figure, panels = new_figure(1, 2, width=9.6, height=3.2, sharey=True)
+    arrays = {}
+    for axes, (what, title) in zip(panels, {"forward_ms": "forward", "both_ms": "forward and backward"}.items(), strict=True):
+        for name, (shown, marker, pale) in _ON_GPU.items():
+            times = [(rows[name, c][what], rows["Conv3d", c][what]) for c in channels if (name, c) in rows]
+            ratios = [time / base if time else np.nan for time, base in times]
+            if ratios:
+                color = shade(family_color(shown), pale)
+                axes.plot(
+                    ratios, range(len(ratios)), marker, color=color, markersize=6, markeredgewidth=1.5, label=shown, zorder=3
+                )
+                arrays[f"{shown}, {title}"] = np.array(ratios)
+        axes.axvline(1, color=FULL, linewidth=1.5, zorder=2)
+        axes.set(xscale="log", xlabel="time (Conv3d: 1)", title=title, xlim=(0.35, 120))
+        ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    sizes = {row["channels"]: row["size"] for row in record["layers"]}
+    panels[0].set(yticks=range(len(channels)), yticklabels=[f"{c} channels, {sizes[c]}²" for c in channels])
+    panels[0].margins(y=0.15)
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    filters, three = arrays["STDCF, filters, forward"], arrays["STDCF, three layers, forward"]
+    machine, clips, precision = record["machine"], record["layers"][0]["clips"], record["precision"]
+    figure.suptitle(
+        f"Rebuilt filters take {filters.min():.2f} to {filters.max():.2f} of Conv3d's time forward, the three layers of Eq. 2 "
+        f"at least {three.min():.0f} times it\n(M=5, N=2, {clips} clips of 8 frames, {precision}, {machine['device']}, "
+        f"PyTorch {machine['torch']})"
+    )
+    return Drawing(figure, arrays)

@@ -38,8 +38,28 @@ def test_the_largest_batch_is_searched_for_downwards(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=8e9))
     found = steps.largest_batch("full", Stage("full", 4, 16))
     (counted,) = plan(steps.stdcf_r50(kind="full"), [Stage("full", 4, 16)], "keep", 64, "bf16")
-    assert tried[0] == int(0.94 * counted["fits"] * 0.1) and found["batch"] == tried[-1] and len(tried) == 3
+    assert (
+        0.94 * counted["fits"] / 10 - 16 < tried[0] <= 0.94 * counted["fits"] / 10
+        and found["batch"] == tried[-1]
+        and len(tried) == 3
+    )
+    assert all(batch % 16 == 0 for batch in tried) and tried[0] > 64
     assert 0.5 * 8e9 < found["counted_gib"] * 2**30 < 8e9
+
+
+def test_few_clips_are_tried_down_to_one(monkeypatch):
+    tried = []
+
+    def measure(kind, stage, batch):
+        tried.append(batch)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(steps, "measure_step", measure)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=2e8))
+    with pytest.raises(torch.OutOfMemoryError):
+        steps.largest_batch("full", Stage("full", 4, 16))
+    assert tried == sorted(set(tried), reverse=True) and tried[-1] == 1
 
 
 def test_every_form_is_right_here():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stdcf_lib.plots.roofline import measured_layers
+from stdcf_lib.plots.roofline import layers_on_gpu, measured_layers
 
 
 def row(conv3d, **others):
@@ -30,3 +30,31 @@ def test_times_are_shares_of_the_faster_layout_of_conv3d():
     alone = measured_layers(record, threads=1)
     assert alone.arrays["STDCF in tiles, N=2, forward"] == pytest.approx([2.0])
     assert "(a machine, 1 thread, PyTorch 2)" in alone.figure.get_suptitle()
+
+
+def test_on_a_gpu_too_and_what_was_not_measured_is_left_out():
+    def rows(channels, **times):
+        named = {
+            "Conv3d": "Conv3d",
+            "filters": "STDCF N=2, filters",
+            "atoms": "STDCF N=2, atoms",
+            "staged": "STDCF N=2, Triton, staged",
+        }
+        return [
+            {"channels": channels, "size": 7, "clips": 2, "layer": named[name], "forward_ms": time, "both_ms": both}
+            for name, (time, both) in times.items()
+        ]
+
+    record = {
+        "machine": {"device": "a GPU", "torch": "2"},
+        "precision": "bf16",
+        "layers": rows(64, Conv3d=(1.0, 3.0), filters=(1.1, 3.6), atoms=(40.0, 90.0), staged=(1.5, None))
+        + rows(512, Conv3d=(2.0, 6.0), filters=(2.4, 6.0), atoms=(18.0, 30.0), staged=(1.0, None)),
+    }
+    drawing = layers_on_gpu(record)
+    np.testing.assert_allclose(drawing.arrays["STDCF, filters, forward"], [1.1, 1.2])
+    np.testing.assert_allclose(drawing.arrays["STDCF, staged, forward"], [1.5, 0.5])
+    np.testing.assert_allclose(drawing.arrays["STDCF, three layers, forward and backward"], [30, 5])
+    assert np.isnan(drawing.arrays["STDCF, staged, forward and backward"]).all() and "rank-1, forward" not in drawing.arrays
+    title = drawing.figure.get_suptitle()
+    assert "1.10 to 1.20 of Conv3d's time forward" in title and "at least 9 times" in title and "a GPU" in title
