@@ -1,10 +1,10 @@
 """What training R50 costs on the machine at hand, and whether it is right there: `make gpu` measures and keeps it.
 
-One record a device in `runs/itsl_steps/`, made through the code that trains, on clips of nothing: time, clips a second and peak
-memory of a step at full size, in stage-t and in stage-s, for each family, with as many clips at a time as fit on a GPU (one on
-a CPU); the hours that ITSL and full-size training would take on Kinetics-400; how far each form of a layer is from float64;
-what a layer takes beside its peers; whether a run that is killed ends as an unbroken one; and what `torch.compile` makes of a
-step. On a GPU in bfloat16.
+One record a device in `runs/itsl_steps/`, made through the code that trains, on clips of noise: time, clips a second and peak
+memory of a step at full size, in stage-t and in stage-s, for each family, with as many clips at a time as fit on a GPU (on a
+CPU one of full size, or as many of a stage's as have its voxels); the hours that ITSL and full-size training would take on
+Kinetics-400; how far each form of a layer is from float64; what a layer takes beside its peers; whether a run that is killed
+ends as an unbroken one; and what `torch.compile` makes of a step. On a GPU in bfloat16.
 """
 
 import argparse
@@ -59,9 +59,9 @@ def measure_step(kind: str, stage: Stage, batch: int, steps: int = 2, compile: b
     }  # fmt: skip
 
 
-def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
-    """`measure_step` with as many clips as fit on the GPU, tried downwards from what is counted; on a CPU with one, in a fresh
-    process. `counted_gib` is what the plan says of that batch: what is kept for backward, and weights with optimiser."""
+def largest_batch(kind: str, stage: Stage, on_cpu: int = 1) -> dict[str, Any]:
+    """`measure_step` with as many clips as fit on the GPU, tried downwards from what is counted; on a CPU with so many, in a
+    fresh process. `counted_gib` is what the plan says of that batch: what is kept for backward, and weights with optimiser."""
     on_gpu = torch.cuda.is_available()
     model = stdcf_r50(kind=kind)
 
@@ -70,7 +70,7 @@ def largest_batch(kind: str, stage: Stage) -> dict[str, Any]:
 
     if not on_gpu:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            found = pool.submit(measure_step, kind, stage, 1).result()
+            found = pool.submit(measure_step, kind, stage, on_cpu).result()
     else:
         room = torch.cuda.get_device_properties(0).total_memory
         # Workspaces are not counted. And cuDNN searches anew for every number of clips, which takes longer than the steps: so
@@ -198,7 +198,8 @@ def main() -> None:
     keep(schedules=schedules(arguments.frames, arguments.size))
     for kind in KINDS:
         for stage in stages:
-            keep(steps=[*record["steps"], largest_batch(kind, stage)])
+            same_voxels = full.frames * full.size**2 // (stage.frames * stage.size**2)
+            keep(steps=[*record["steps"], largest_batch(kind, stage, same_voxels)])
     if torch.cuda.is_available():
         keep(compiled=[measure_step(kind, stages[0], 64, compile=True) for kind in ("full", "stdcf")])
 

@@ -483,11 +483,11 @@ _FAMILY = {"full": ("full 3D", FULL), "rank1": ("rank-1", SEPARABLE), "stdcf": (
 @styled
 def steps(record: dict | None = None) -> Drawing:
     """Draw how many clips a second a device trained, by family and stage (`experiments.steps`); and how many fit at a time, or
-    the memory that one needed where it was one."""
+    the memory that a step needed where one clip of full size was taken."""
     record = records()[0] if record is None else record
     rows = record["steps"]
     kinds, names = list(dict.fromkeys(row["kind"] for row in rows)), list(dict.fromkeys(row["stage"] for row in rows))
-    filled = max(row["batch"] for row in rows) > 1
+    filled = min(row["batch"] for row in rows) > 1
     shown = {"clips_per_second": "clips a second"}
     shown |= {"batch": "clips at a time: as many as fit"} if filled else {"peak_gib": "peak memory (GiB)"}
     figure, panels = new_figure(1, 2, width=9.6, height=3.6)

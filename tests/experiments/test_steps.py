@@ -74,7 +74,7 @@ def test_a_killed_run_is_taken_up(monkeypatch):
 
 def test_the_record_names_its_device(tmp_path, monkeypatch):
     monkeypatch.setenv("STDCF_RUNS", str(tmp_path))
-    monkeypatch.setattr(steps, "largest_batch", lambda kind, stage: steps.measure_step(kind, stage, 2, 1))
+    monkeypatch.setattr(steps, "largest_batch", lambda kind, stage, on_cpu: steps.measure_step(kind, stage, 2 * on_cpu, 1))
     monkeypatch.setattr(steps, "killed_and_resumed", dict)
     monkeypatch.setattr(layers, "LAYERS", {8: 6})
     monkeypatch.setattr(networks, "stdcf_r50", lambda classes, kind, **_: steps.stdcf_r50(kind=kind))
@@ -89,6 +89,7 @@ def test_the_record_names_its_device(tmp_path, monkeypatch):
         ("full", "stage-s"),
         ("rank1", "full"),
     ]
+    assert [row["batch"] for row in record["steps"]] == 3 * [2, 8, 8]
     assert [row["title"] for row in record["schedules"]] == ["ITSL", "ITSL, batches as they are", "full size"]
     assert [row["layer"] for row in record["layers"]][:2] == ["Conv3d", "STDCF N=2, filters"]
     for row in record["schedules"]:
