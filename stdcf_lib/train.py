@@ -1,10 +1,11 @@
 """The one training loop.
 
-Which numbers are the same: on one machine, with the same versions and threads, the same seed gives the same weights to the
-bit, in float32 and in bfloat16, and so does a run that was broken off and resumed. With another number of threads, or on a
-processor with other instructions, sums come in another order. The answer and the gradients of a layer then agree to 1e-5 of the
-largest, and to 0.02 in bfloat16. Trained weights need not agree: where a gradient is little more than rounding, Adam makes a
-whole step of it. After eight steps the mean loss differed by 1e-5 (in bfloat16, 4e-4), some weights by a third of the largest.
+Which numbers are the same: on one machine's CPU, with the same versions and threads, the same seed gives the same weights to
+the bit, in float32 and in bfloat16, and so does a run that was broken off and resumed. A GPU adds up in no fixed order, and so
+does not. With another number of threads, or on a processor with other instructions, sums come in another order. The answer and
+the gradients of a layer then agree to 1e-5 of the largest, and to 0.02 in bfloat16. Trained weights need not agree: where a
+gradient is little more than rounding, Adam makes a whole step of it. After eight steps the mean loss differed by 1e-5 (in
+bfloat16, 4e-4), some weights by a third of the largest.
 """
 
 import copy

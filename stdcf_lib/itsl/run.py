@@ -62,11 +62,11 @@ def run(
 ) -> list[dict[str, Any]]:
     """Train a network through stages, in place. Killed at any moment and called again, it ends as an unbroken run.
 
-    What stays the same: with the processes and the accumulation it began with, the weights bit for bit, on the same machine
-    with one or two processes, and up to the order of sums with more. With other processes, every step still learns from the
-    same clips, seen in the same way, and BN has the statistics of all clips that are on devices together, so the weights
-    agree up to the order of sums, except for the places that dropout draws. With another accumulation, BN has those of other
-    parts of a batch.
+    What stays the same: with the processes and the accumulation it began with, the weights bit for bit, on the same machine's
+    CPU with one or two processes, and up to the order of sums with more, or on a GPU. With other processes, every step still
+    learns from the same clips, seen in the same way, and BN has the statistics of all clips that are on devices together, so
+    the weights agree up to the order of sums, except for the places that dropout draws. With another accumulation, BN has those
+    of other parts of a batch.
 
     Broken off, as by Ctrl-C, it leaves the network as it was given, so that the same call goes on.
 
