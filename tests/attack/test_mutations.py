@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import pytest
+
+from tests.attack.mutations import faults, judged
+
 ROOT = Path(__file__).parents[2]
+JUDGED = tomllib.loads(Path(__file__).with_name("equivalent.toml").read_text(encoding="utf-8"))
 
 LIBRARY = """
 def least(values):
@@ -41,6 +47,7 @@ def test_broken():
 """
 SCRIPT = """
 import sys
+import tomllib
 from pathlib import Path
 from tests.attack.mutations import Copy, faults
 
@@ -70,3 +77,11 @@ def test_faults_are_found_by_tests_that_can(tmp_path):
         "11 | over: count -= [1 → 2] | missed",
     ]
     assert (tmp_path / "tiny/stdcf_lib/tiny.py").read_text() == LIBRARY
+
+
+@pytest.mark.parametrize("module", JUDGED)
+def test_faults_that_were_judged_still_occur(module):
+    source = (ROOT / "stdcf_lib" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    assert judged(module, faults(source)) == set(JUDGED[module])
+    with pytest.raises(ValueError, match=f"equivalent.toml, {module}: .* does not occur any longer"):
+        judged(module, [])
