@@ -41,7 +41,10 @@ def test_bytes_are_those_of_the_maps_and_filters_that_pass_through_the_memory():
 def test_in_tiles_a_matrix_product_is_most_of_it_and_the_third_atom_is_free_in_it():
     two, three = (steps("STDCF, in tiles", 256, 14, 5, count, clips=2) for count in (2, 3))
     assert two[1].macs == three[1].macs > 0.9 * sum(step.macs for step in two)
+    a_value = 256 * 2 * roofline.FRAMES * 14**2
+    assert [step.macs * 4 for step in (two[0], two[2])] == [(9 * 5 * 6 + 6 * 6) * a_value, 4 * 6 * a_value]
     one = steps("STDCF, in tiles", 256, 14, 5, 1, clips=2)
+    assert [step.macs for step in (one[0], one[2])] == [9 * 5 * a_value, 3 * a_value]
     assert 3 * one[1].macs == 2 * two[1].macs
 
 
@@ -100,7 +103,9 @@ def test_what_is_timed_is_a_layer_that_keeps_the_size_of_its_clips(monkeypatch):
     monkeypatch.setattr(roofline, "_timed", lambda way, _: shapes.append(tuple(way().shape)) or [2.0])
     assert [measured(form, 4, 9, clips=2) for form in FORMS] == [2.0] * len(FORMS)
     assert set(shapes) == {(2, 4, roofline.FRAMES, 9, 9)} and len(shapes) == 2 * len(FORMS)
+    shapes.clear()
     assert roofline._fastest(4, 3, 10) == 4 * 4 * 27 * 8 * 10 * 10 / 2
+    assert shapes == [(1, 4, 8, 10, 10)]
 
 
 @pytest.mark.parametrize(

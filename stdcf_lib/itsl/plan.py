@@ -59,7 +59,8 @@ def plan(model: nn.Module, planned: Sequence[Stage], swap: str, batch_size: int,
     rows = []
     for stage in planned:
         swaps.to(stage)
-        batch = max(2, stage.batch * batch_size)  # BN has no statistics of one voxel
+        own = stage.batch * batch_size
+        batch = max(2, own)  # BN has no statistics of one voxel
         one, two = (_kept(model, stage, count, precision) for count in (batch, 2 * batch))
         a_clip = (two.stored_bytes - one.stored_bytes) / batch
         state = 3 * 4 * sum(p.numel() for p in model.parameters())
@@ -69,9 +70,9 @@ def plan(model: nn.Module, planned: Sequence[Stage], swap: str, batch_size: int,
                 "clip": f"{stage.frames}×{stage.size}²",
                 "frozen": stage.frozen or "nothing",
                 "epochs": stage.epochs,
-                "batch": stage.batch * batch_size,
+                "batch": own,
                 "gmacs": one.macs / batch / 1e9,
-                "batch_gib": one.stored_bytes / GIB,
+                "batch_gib": (one.stored_bytes - (batch - own) * a_clip) / GIB,
                 "fits": int((80e9 - state - (one.stored_bytes - batch * a_clip)) // a_clip),
             }
         )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -80,6 +81,12 @@ def test_the_planned_memory_is_what_training_keeps(precision):
     assert loss.requires_grad and row["batch_gib"] * 2**30 == pytest.approx(sum(kept.values()) - pooled, rel=0.08)
 
 
+def test_one_clip_keeps_less_than_two():
+    one, two, three = (plan(stdcf_r50(kind="full"), [Stage("full", 4, 32)], "keep", clips)[0] for clips in (1, 2, 3))
+    assert 0 < one["batch_gib"] < two["batch_gib"] and one["fits"] == two["fits"] == three["fits"]
+    assert two["batch_gib"] - one["batch_gib"] == pytest.approx(three["batch_gib"] - two["batch_gib"])
+
+
 def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
     command.main([*SMOKE, "--plan"])
     recipe, counted, measured = capsys.readouterr().out.split("\n\n")
@@ -100,9 +107,23 @@ def test_planned_hours_are_those_of_a_run(tmp_path):
     training.rehearse = lambda number, clips=None, steps=3: asked.append(number) or seconds
     rows = hours(training)
     assert sorted(asked) == [0, 1, 2]
+    assert [row["clips_per_second"] for row in rows] == pytest.approx([4 / 36, 4 / 36, 4 / 36, 0])
     assert [row["stage"] for row in rows] == ["t-1", "s-1", "final", "test"]
     assert [row["training_hours"] for row in rows] == pytest.approx([0.24, 0.24, 0.16, 0.0])  # 8 steps an epoch
     assert [row["validation_hours"] for row in rows] == pytest.approx([0.024, 0.024, 0.008, 0.048])  # 8 clips, 6 views
+
+
+@pytest.mark.parametrize(("device", "room", "clips"), [("cuda", 3.5, None), ("cpu", 3.5, 3), ("cpu", 1.5, 2)])
+def test_a_plan_measures_whole_batches_on_a_gpu_and_few_clips_on_a_cpu(monkeypatch, device, room, clips):
+    training: Any = command.training_of(parsed("noise --small --frames 4 --size 32 --batch-size 8"))
+    seconds, asked = dict.fromkeys(("seconds", "view_seconds", "memory_gib"), 1.0), []
+    training.rehearse = lambda number, clips, steps: asked.append(clips) or seconds
+    training.accelerator = SimpleNamespace(device=torch.device(device), num_processes=1)
+    training.share = lambda stage: 8
+    a_clip = training.costs[2].macs / 8
+    monkeypatch.setattr(sys.modules["stdcf_lib.itsl.plan"], "CPU_MACS", room * a_clip)
+    hours(training)
+    assert asked[0] == clips  # full size is measured first
 
 
 def test_a_rehearsal_takes_real_steps_and_leaves_everything_alone(tmp_path):

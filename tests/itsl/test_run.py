@@ -637,6 +637,9 @@ def test_views_are_scored_in_parts_that_the_device_has_room_for(monkeypatch, tmp
     again, calls = scored(monkeypatch, tmp_path / "b", test=Viewed(7))
     assert calls[-1][2] == [4, 4, 2] * 3 + [4, 1]  # two clips are as many bytes as allowed
     assert again[-1]["test_top1"] == pytest.approx(rows[-1]["test_top1"], abs=0.5)
+    monkeypatch.setattr(module, "TEST_BYTES", 1)
+    _, calls = scored(monkeypatch, tmp_path / "c", test=Viewed(7))
+    assert calls[-1][2] == [4, 1] * 7  # one clip, whatever it takes
 
 
 def test_bytes_are_prepared_on_the_device(monkeypatch, tmp_path):
@@ -693,6 +696,28 @@ def test_the_work_ahead_is_counted_to_its_end(tmp_path):
     Run(tmp_path / "b" / "1_t-1").finish(kept, first.metrics)
     again.run()
     assert 0 < again.skipped < again.total == again.skipped + again.done
+
+
+def test_the_time_left_is_that_of_what_is_left_at_the_pace_so_far(tmp_path, monkeypatch):
+    data = itsl_job.Clips(20), itsl_job.Clips(6)
+    work: Any = Training(small_net(), schedule(1, frames=4, size=8), lambda _: data, tmp_path, Recipe(4, swap="resample"))
+    seen = []
+    work.total, work.skipped, work.done, work.began = 100, 30, 20, 1000.0
+    work.log = lambda line, left: seen.append(left)
+    monkeypatch.setattr(sys.modules["stdcf_lib.itsl.run"].time, "monotonic", lambda: 1010.0)
+    work._log({"step": 1, "seconds": 2.0}, 0)
+    assert seen == [25.0]  # 50 of 100 are left, and 20 took 10 seconds
+
+
+@pytest.mark.parametrize(("answer", "right"), [(0, 1.0), (1, 0.0)])
+def test_the_training_accuracy_is_the_share_of_right_answers(tmp_path, monkeypatch, answer, right):
+    net: Any = itsl_job.network(dropout=0)
+    zeros = [0] * 20
+    net.fc[1].bias.data[answer] = 1e3
+    monkeypatch.setattr(itsl_job.Clips, "__getitem__", lambda clips, index: (clips.clips[index], zeros[index]))
+    rows = itsl_job.fit(net, tmp_path, rate=1e-9)
+    assert {row["train_top1"] for row in rows} == {right}
+    assert {line["top1"] for line in logged(tmp_path) if "train_loss" not in line} == {right}
 
 
 def test_no_log_is_kept_where_none_is_wanted(tmp_path):
