@@ -52,7 +52,7 @@ def test_care_names_the_start_that_each_was_given():
         for family, starts in reconstruction.CARE_STARTS.items()
     }
     for family, (start, rate) in reconstruction.CHOSEN.items():  # and it is the best of that rate, in short runs
-        assert start == min(short[family][rate], key=short[family][rate].get)
+        assert start == min(short[family][rate], key=short[family][rate].__getitem__)
 
 
 def test_dead_channels_are_those_that_never_fire():
