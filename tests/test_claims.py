@@ -102,6 +102,7 @@ LEVEL: dict[str, tuple[Numbers, Numbers]] = {
     "04: against full 3D no difference is shown": (lambda: errors("full"), lambda: errors("stdcf")),
     "04: against the wider rank-1 none is shown": (lambda: errors("rank1-wide"), lambda: errors("stdcf")),
     "04: torch's own start is as good for full 3D": (lambda: start_errors("full"), lambda: start_errors("full-torch")),
+    "04: half the variance shows no difference": (lambda: start_errors("stdcf-half"), lambda: start_errors("stdcf")),
     "06: at the same compute no difference to full-size training is shown": (
         lambda: turning.final("itsl-resample"),
         lambda: turning.final("direct"),

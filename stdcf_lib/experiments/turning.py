@@ -79,7 +79,7 @@ CHOSEN = {name: 1e-2 for name in TUNED} | {"direct-large": 3e-3, "s-only": 3e-2}
 # ±0.04, and then time was up. Stage-s alone is far behind in its `care` runs, and UNTUNED carry no conclusion.
 SEEDS = {name: range(3) if name in (*UNTUNED, "itsl") else range(6) for name in PLANS} | {"s-only": range(0)}
 RANKED = tuple(name for name in TUNED if SEEDS[name])
-# Whether more compute changes the order: three times as much for the three that lead, at the rates chosen for a third of it.
+# Whether more compute changes the order: three times as much for ITSL and the two that lead, at the rates of a third of it.
 LEADING, TIMES = ("itsl-resample", "direct-updates", "t-only"), 3
 LONGER = {f"{name}-longer": PLANS[name].longer(TIMES) for name in LEADING}
 CHOSEN |= {f"{name}-longer": CHOSEN[name] for name in LEADING}

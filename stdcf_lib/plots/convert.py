@@ -42,7 +42,7 @@ def layers(network: str = "r3d_18", budget: str = "parameters", share: float = 0
     Args:
         network: a name of torchvision, with random weights, or `OURS`.
         budget: one of `BUDGETS`.
-        share: of it. Where it is out of reach, every layer is as cheap as it can be.
+        share: of it. Where it is out of reach, every layer is as cheap as it can be, and the title says so.
     """
     return layers_scene(network)(budget, share)
 
@@ -71,12 +71,15 @@ def layers_scene(network: str) -> Scene[[str, float]]:
     title = figure.suptitle("M", animated=True)
 
     def show(budget: str, share: float) -> Arrays:
+        reached = True
         if budget == "keep":
             chosen = cheapest(found, share)
         else:
             others = whole[budget] - sum(getattr(first, budget) for first in firsts)
             least = sum(min(getattr(option, budget) for option in of_layer) for of_layer in found.values())
-            chosen = best(found, budget, max(least, int(share * whole[budget]) - others))
+            budgeted = int(share * whole[budget]) - others
+            reached = budgeted >= least
+            chosen = best(found, budget, max(least, budgeted))
         picks = list(chosen.values())
         left = {
             what: 1 - sum(getattr(a, what) - getattr(b, what) for a, b in zip(firsts, picks, strict=True)) / whole[what]
@@ -91,7 +94,8 @@ def layers_scene(network: str) -> Scene[[str, float]]:
         converts = sum(option.counts is not None for option in picks)
         left_title.set_text(f"{left['parameters']:.0%} of the parameters left, {left['macs']:.0%} of the MACs")
         right_title.set_text(f"{converts} of {len(rows)} layers convert")
-        title.set_text(f"{network}: {BUDGETS[budget]}, {share:.2f}")
+        beyond = "" if reached else " is out of reach; as few as can be"
+        title.set_text(f"{network}: {BUDGETS[budget]}, {share:.2f}{beyond}")
         return {"before": before, "after": after, "kept": kept, "left": np.array(list(left.values()))}
 
     return Scene(figure, show)
@@ -181,14 +185,17 @@ def race(networks: Sequence[str] = tuple(filters.NETWORKS)) -> Drawing:
         ])  # fmt: skip
         for n in range(table.shape[1]):
             shown = table[:, n]
-            label = "joint, N atoms in time" if n == 0 else None
+            label = "joint, N rhythms as marked, M = 1, 2, … pictures" if n == 0 else None
             axes.plot(*shown.T, "-", color=shade(JOINT, 0.55 - 0.55 * n / (table.shape[1] - 1)), label=label)
-            axes.text(shown[-1, 0] + 0.02, shown[-1, 1], f"{n + 1}", color=JOINT, size="small", va="center")
+            at_top = shown[-1, 1] > 0.98  # where the lines meet
+            offset, align = ((0, 3), {"ha": "center", "va": "bottom"}) if at_top else ((3, -1), {"ha": "left", "va": "top"})
+            axes.annotate(f"N={n + 1}", shown[-1], offset, textcoords="offset points", color=shade(JOINT, -0.3), **align)
         arrays[f"{name}, joint"] = table
-        axes.set(xlim=(0, 1.2), ylim=(0, 1.03), title=filters.NETWORKS[name].title, xlabel="parameters, of the full filters'")
+        axes.set(xlim=(0, 1.35), ylim=(0, 1.12), xticks=(0, 0.5, 1), title=filters.NETWORKS[name].title)
     panels[0, 0].set_ylabel("share of ‖W‖² kept")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=2, loc="outside lower center")
+    panels[0, len(networks) // 2].set_xlabel("parameters, as a share of those of the full filters")
     figure.suptitle("At equal parameters neither family of filters is ahead everywhere")
     return Drawing(figure, {"parameters": grid, **arrays})
 
@@ -224,7 +231,7 @@ def along_axes(networks: Sequence[str] = tuple(filters.NETWORKS)) -> Drawing:
     )
     axes.tick_params(axis="x", labelsize="small")
     figure.legend(ncols=3, loc="outside lower center")
-    axes.set_title("Two of three atoms along one axis, all of them along the others")
+    axes.set_title("Layers of 3×3×3: two of three atoms along one axis, all of them along the others")
     return Drawing(figure, {"kept": kept})
 
 

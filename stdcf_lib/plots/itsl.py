@@ -308,7 +308,7 @@ def care(names: Sequence[str] = TUNED) -> Drawing:
         axes.plot(CHOSEN[name], scores[CHOSEN[name]], "o", color="none", markeredgecolor=BLACK, markersize=11)
         arrays[name] = np.array(list(scores.values()))
     axes.set(xscale="log", xlabel="highest learning rate", ylabel="joint accuracy at full size", ylim=(0, 1))
-    axes.set_title("The rate matters as much as the plan, so each plan gets its own (ringed)")
+    axes.set_title("The rate matters about as much as the plan, so each plan gets its own (ringed)")
     axes.set_xticks(CARE_RATES, [f"{rate:g}" for rate in CARE_RATES], minor=False)
     axes.set_xticks([], minor=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")

@@ -97,7 +97,7 @@ def starts(seeds: Sequence[int] = reconstruction.ABLATION_SEEDS, epochs: int = r
             text = f"off the scale: {values.min():.2f} to {values.max():.2f} →"
             axes.text(0.98, row, text, ha="right", va="center", transform=axes.get_yaxis_transform(), color=JOINT)
     axes.set(xlabel=MSE, xlim=(0, most))
-    axes.set_title(f"After {epochs} epochs one start is ruinous, the others are close")
+    axes.set_title(f"After {epochs} epochs one start is ruinous; the others' means are within a third")
     return Drawing(figure, errors)
 
 
@@ -118,10 +118,12 @@ def care() -> Drawing:
             for rate in reconstruction.LONG_CARE[family]
         }
         axes.plot(list(long), list(long.values()), "*", color=BLACK, markersize=10, label="50 epochs, best start")
-        axes.axvline(reconstruction.CHOSEN[family][1], color=BLACK, linewidth=1, alpha=0.4, zorder=0)
+        start, rate = reconstruction.CHOSEN[family]
+        axes.axvline(rate, color=BLACK, linewidth=1, alpha=0.4, zorder=0)
         arrays[f"{family}, 50 epochs"] = np.array(list(long.values()))
-        axes.set(xscale="log", yscale="log", xlabel="learning rate", title=FAMILIES[family].title)
-        axes.set_xticks(rates, ["3e-4", "1e-3", "3e-3", "1e-2"])
+        axes.set(xscale="log", yscale="log", xlabel="learning rate")
+        axes.set_title(f"{FAMILIES[family].title}\ngiven: {CARE_TITLES[start]}, {CARE_TICKS[rate]}")
+        axes.set_xticks(rates, [CARE_TICKS[rate] for rate in rates])
         axes.minorticks_off()
         axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
     panels[0].set_ylabel("validation MSE (gray²)")
@@ -129,6 +131,7 @@ def care() -> Drawing:
     return Drawing(figure, arrays)
 
 
+CARE_TICKS = dict(zip(reconstruction.CARE_RATES, ("3e-4", "1e-3", "3e-3", "1e-2"), strict=True))
 CARE_TITLES = {
     "bessel": "Fourier–Bessel",
     "dct": "cosine",
@@ -160,7 +163,8 @@ def answer(seeds: Sequence[int] = reconstruction.TUNED_SEEDS) -> Drawing:
             right.plot([low, high], [row, row], color=COLORS[name], linewidth=3, linestyle="-")
             right.plot(mean, row, MARKERS[name], color=COLORS[name], markersize=8)
             arrays[f"{name} − stdcf, %"] = np.array([mean, low, high])
-    right.set(yticks=[], ylim=left.get_ylim(), xlabel="error above STDCF's (%)", title="Difference, 95% interval")
+    right.set(yticks=[], ylim=left.get_ylim(), xlabel="error above STDCF's (%)")
+    right.set_title("Difference, 95% interval\n(gray: as wide as we asked for)")
     return Drawing(figure, arrays)
 
 
@@ -219,7 +223,7 @@ def clip_by_clip(names: tuple[str, str] = ("rank1", "stdcf"), seeds: Sequence[in
     better, worse = FAMILIES[names[1]].title, FAMILIES[names[0]].title
     axes.set(xlabel=f"MSE of {worse} on a clip (gray²)", ylabel=f"{better}'s error is lower by (%)")
     axes.set(xlim=(0, None), ylim=(min(-4, 1.1 * gain.min()), 1.1 * gain.max()))
-    axes.set_title(f"{better} is better on {(gain > 0).mean():.1%} of {len(x):,} test clips, easy and hard")
+    axes.set_title(f"{better} is better on {(gain > 0).sum():,} of {len(x):,} test clips, easy and hard")
     axes.legend(loc="lower left")
     return Drawing(figure, {names[0]: x, names[1]: y})
 
@@ -239,7 +243,7 @@ def error_by_speed(names: Sequence[str] = ("rank1", "stdcf", "full"), seeds: Seq
         axes.plot(x, np.median(errors, 0), label=FAMILIES[name].title, **style)
         arrays[name] = errors
     axes.set(xlabel="mean speed of the two digits (pixels/frame)", ylabel=MSE, ylim=(0, None))
-    axes.set_title("Speed separates no families: rank-1 is behind at every speed alike")
+    axes.set_title("Rank-1 is behind by about as much at every speed")
     axes.legend()
     return Drawing(figure, arrays)
 

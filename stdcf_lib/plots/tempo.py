@@ -66,7 +66,7 @@ MEASURES = {
 }
 _FOUND = {
     "accuracy": "Slow motion costs every family its accuracy, and dilation restores it",
-    "change": "Dilation halves how far full 3D and rank-1 move, not STDCF; with the pool it holds all in place",
+    "change": "At τ = 2 and 3 dilation halves how far full 3D and rank-1 move, not STDCF; with the pool all move less still",
     "neighbours": "Dilation costs STDCF neighbours; with the pool it keeps most of them",
 }
 

@@ -20,6 +20,14 @@ def test_sheet_without_real_clips():
     assert [axes.get_ylabel() for axes in drawing.figure.axes] == list(ACTIONS)
 
 
+def test_sheet_shows_gaits_with_a_person_in_every_frame():
+    strips = contact_sheet(labels=False).arrays["rendered"]
+    for action in ("walking", "jogging", "running"):
+        strip = strips[ACTIONS.index(action)]
+        apart = (np.abs(strip - np.median(strip, axis=0)) > 25).mean((1, 2))
+        assert apart.min() > apart.max() / 3
+
+
 def test_sheet_can_hide_the_names():
     assert not any(axes.get_ylabel() for axes in contact_sheet(labels=False).figure.axes)
 

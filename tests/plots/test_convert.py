@@ -25,7 +25,9 @@ def test_layers_shows_what_to_stdcf_does(budget, share):
 
 
 def test_a_budget_out_of_reach_shows_the_cheapest():
-    arrays = plots.layers(plots.OURS, "parameters", 0.001).arrays
+    figure, arrays = plots.layers(plots.OURS, "parameters", 0.001)
+    assert "out of reach" in figure.get_suptitle()
+    assert "out of reach" not in plots.layers(plots.OURS, "parameters", 0.5).figure.get_suptitle()
     assert 0.001 < arrays["left"][0] < 0.1 and (arrays["after"] < arrays["before"]).all()
 
 

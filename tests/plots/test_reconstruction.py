@@ -37,6 +37,22 @@ def test_starts_are_compared_at_one_epoch():
     assert set(arrays) == set(STARTS)
     assert arrays["full"][0] == next(row["test_mse"] for row in kept("full").metrics if row["epoch"] == 20)
     assert arrays["stdcf-gaussian"].min() > 5 * arrays["stdcf"].max()
+    means = [values.mean() for name, values in arrays.items() if name != "stdcf-gaussian"]
+    assert max(means) < 4 / 3 * min(means)  # as its title says
+
+
+def test_care_names_the_start_that_each_was_given():
+    titles = [axes.get_title() for axes in plots.care().figure.axes]
+    assert [title.split(": ")[1] for title in titles] == ["Fourier–Bessel, 3e-3", "composed filter, 3e-3", "torch's own, 3e-3"]
+    short = {
+        family: {
+            rate: {start: np.mean(reconstruction.care_scores(family, start, rate)) for start in starts}
+            for rate in reconstruction.CARE_RATES
+        }
+        for family, starts in reconstruction.CARE_STARTS.items()
+    }
+    for family, (start, rate) in reconstruction.CHOSEN.items():  # and it is the best of that rate, in short runs
+        assert start == min(short[family][rate], key=short[family][rate].__getitem__)
 
 
 def test_dead_channels_are_those_that_never_fire():
@@ -65,6 +81,12 @@ def test_clip_by_clip_and_by_speed_average_to_the_kept_errors():
         assert by_clip[name].mean() == pytest.approx(last_error(name), rel=1e-4)
         assert by_speed[name].mean() == pytest.approx(last_error(name), rel=1e-4)  # ten groups of equal size
     assert (np.diff(by_speed["speed"]) > 0).all()
+
+
+def test_all_clips_are_better_in_the_mean_of_five_seeds():
+    drawing = plots.clip_by_clip()
+    assert (drawing.arrays["stdcf"] < drawing.arrays["rank1"]).all()
+    assert "on 5,000 of 5,000 test clips" in drawing.figure.axes[0].get_title()
 
 
 def test_learned_atoms_are_those_of_the_run():

@@ -7,6 +7,7 @@ import torch
 from stdcf_lib.data.actions import Actions
 from stdcf_lib.experiments import tempo
 from stdcf_lib.experiments.tempo import REAL, TEMPI, kept_features, measured, trained
+from stdcf_lib.models.kinds import KINDS
 from stdcf_lib.plots import tempo as plots
 
 
@@ -141,3 +142,12 @@ def test_guesses_are_the_records():
     arrays = plots.guesses().arrays
     assert arrays["confidence"][1, 2] == measured("stdcf", 1, "guesses")["3.0"]["confidence"]["accuracy"]
     assert (arrays["oracle"] >= arrays["nobody"] - 0.02).all()
+
+
+def test_what_the_title_says_of_the_change_holds():
+    arrays = plots.by_tempo("change").arrays
+    slow = np.flatnonzero(arrays["tempo"] >= 2)
+    for kind in KINDS:
+        plain, dilated, exact = (arrays[f"{kind}, {way}"][:, slow].mean(0) for way in ("plain", "dilated", "exact"))
+        assert (exact < dilated).all()
+        assert (dilated < plain / 2).all() == (kind != "stdcf")
