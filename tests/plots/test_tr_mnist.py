@@ -264,6 +264,16 @@ def test_slices_and_separability_draw_the_row_they_name(dataset):
         np.testing.assert_allclose(curves[name], plots.separable_energy(clips).mean(0))
 
 
+def test_separability_names_all_kinds_in_its_title_where_there_is_room(dataset):
+    clips = dataset.clips[:, 0]
+    still = clips[:, :1].expand_as(clips)
+    three = {"still": still, "yours": clips, "unrelated": plots.unrelated(clips)}
+    one, other = (f"{plots.separable_energy(three[name])[:, 0].mean():.0%}" for name in ("yours", "unrelated"))
+    energy = plots.separability(three).figure.axes[-1]
+    assert energy.get_title() == f"One product: still 100%, yours {one}, unrelated {other}"
+    assert plots.separability(three | {"still, too": still}).figure.axes[-1].get_title().count("%") == 2
+
+
 def test_overlaps_by_hand(dataset, images):
     arrays = plots.overlaps(dataset.motion, images).arrays
     one, other = plots.alone(dataset.motion, images)[0, :, 0].long().numpy()
