@@ -68,8 +68,10 @@ function at({ values, T, H, X }, clip, t, y, x, dilation) {
   }
   return sum;
 }
+/** The amplitudes ahead and backwards in words: they are a grating's, whatever the probe is. */
+const said = (kind, ahead, back) => (kind === "bar" ? `a grating: ${fixed(ahead)}, back ${fixed(back)}` : `${fixed(ahead)} ahead, ${fixed(back)} backwards`);
 
-export const arithmetic = { assemble, waves, tuning, separable, rank, probe, answer };
+export const arithmetic = { assemble, waves, tuning, separable, rank, probe, answer, said };
 
 export function mount(el, state, { edited, released } = alone) {
   let joint, apart, table, wave, clip, curves, traces, top, frame = 0;
@@ -194,7 +196,7 @@ export function mount(el, state, { edited, released } = alone) {
       });
     };
     const d = Math.round(state.direction / (360 / DIRECTIONS)) % DIRECTIONS, back = (d + DIRECTIONS / 2) % DIRECTIONS;
-    const verdict = (i) => `${fixed(curves[i][d])} ahead, ${fixed(curves[i][back])} backwards`;
+    const verdict = (i) => said(state.probe, curves[i][d], curves[i][back]);
     const blue = s.strong(STYLE.blue), red = s.strong(STYLE.vermillion), percent = `${Math.round(100 * apart.energy)}%`;
     const key = JSON.stringify([state.psi, state.phi]);
     if (!s.narrow) {
@@ -206,7 +208,7 @@ export function mount(el, state, { edited, released } = alone) {
         atoms(...place);
         s.text("α", 22 + 86 + 14 - 6, 46 + 74, { align: "right", bold: true, colour: s.strong(STYLE.alpha), size: 16 });
         s.text("x across, t down", slice + side / 2, 16, { align: "center", size: 12, faint: true });
-        s.text("Answer by direction", left, below, { bold: true, size: 15 });
+        s.text("Answer to gratings", left, below, { bold: true, size: 15 });
         circles(...middle);
         s.text("The probe", across, below, { bold: true, size: 14 });
         s.text("joint", across + eye + 10, below, { bold: true, colour: blue, size: 14 });
@@ -230,7 +232,7 @@ export function mount(el, state, { edited, released } = alone) {
         s.text("Drag any tap, pixel or coefficient", 0, 14, { bold: true, size: 14 });
         atoms(...place);
         s.text("x, t", slice + side / 2, top, { align: "center", size: 12, faint: true });
-        s.text("Answer by direction", 0, below, { bold: true, size: 14 });
+        s.text("Answer to gratings", 0, below, { bold: true, size: 14 });
         circles(...middle);
         ["probe", "joint", "separable"].forEach((name, i) => s.text(name, i === 2 ? 358 : across + i * (eye + 10), below, { bold: true, size: 12, align: i === 2 ? "right" : "left", colour: [s.ink, blue, red][i] }));
       });

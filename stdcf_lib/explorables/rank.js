@@ -111,7 +111,7 @@ export function mount(el, state, { edited, released } = alone) {
     const tall = (values, x, y, w, h, hue) => s.image(values, rows, 1, x, y, w, h * rows, { limit: largest(values), map: hue.map });
     const flatRow = (values, x, y, w, h, hue) => s.image(values, 1, columns, x, y, w * columns, h, { limit: largest(values), map: hue.map });
     const share = energy(), rank = whole();
-    const headline = count >= rank ? `C″ = ${state.middle}: m·n is all of α` : `C″ = ${state.middle}: m·n keeps ${Math.round(100 * share)}% of α`;
+    const headline = count >= rank ? `C″ = ${state.middle}: m·n is all of α` : `C″ = ${state.middle}: m·n keeps ${Math.round(100 * share)}% of ‖α‖²`;
     // One scale a factor: the gauge shows as weight that moves from m to n.
     const mostM = largest(made.m.map((v) => largest(v))), mostN = largest(made.n.map((v) => largest(v)));
     const bars = (x, y, w, h) => {

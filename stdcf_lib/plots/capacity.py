@@ -93,7 +93,8 @@ def outer_products(alpha: np.ndarray, middle: int) -> Drawing:
         if place:
             axes.text(left - gap / 2 - 0.7, rows / 2, "=" if place == 1 else "+", ha="center", va="center")
     axes.set(xlim=(-0.5, (len(terms) + 2) * (columns + gap)), ylim=(rows + 0.5, -4.5), aspect="equal", frame_on=False)
-    axes.set_title(f"$C''={middle}$: one outer product a middle channel keeps {1 - nearest.error**2:.0%} of $\\alpha$")
+    kept = f"{1 - nearest.error**2:.0%} of $\\Vert\\alpha\\Vert^2$"
+    axes.set_title(f"$C''={middle}$: one outer product a middle channel keeps {kept}")
     return Drawing(figure, {"alpha": whole, "terms": terms, "left_out": rest})
 
 

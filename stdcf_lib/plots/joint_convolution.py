@@ -465,9 +465,14 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
     in_clip = _film(strips, blank, top=1.6, gray=True, animated=True)
     in_answer = _film(strips, blank, top=3.2, animated=True)
     _outline(strips, (frames - 1) / 2 * STEP, 3.2, 1, 1, animated=True)
-    for row, name in enumerate(("the filter that looks right", "clip", "its answer; framed: made from the frames above")):
+    names = (
+        "the filter that looks right",
+        "clip; the filters see it less its mean",
+        f"that filter's answer, on the scale of the strongest of the {directions}; framed: made from the frames above",
+    )
+    for row, name in enumerate(names):
         strips.text(0, 1.6 * row - 0.12, name)
-    signed_key(strips, 0.05, 0.45, width=1.7)
+    signed_key(strips, STEP * (frames - 1) - 0.9, -0.52, width=1.7)  # above the frames, which dilation spreads
     _fit(strips, right=STEP * (frames - 1) + 1.02, bottom=4.2, top=-0.6)
     angles = np.arange(directions) * 2 * np.pi / directions
     width = 0.6 * 2 * np.pi / directions
@@ -485,7 +490,8 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
         kept = 1 - (filters - bank.weight[:, 0]).square().sum() / bank.weight.square().sum()
         energy = answer.square().mean(dim=(1, 2, 3))
         before = (clip.shape[2] - frames) // 2
-        watched, answered = clip[0, 0, before : before + frames], answer[0, before : before + frames]
+        watched, shown = clip[0, 0, before : before + frames], answer[:, before : before + frames]
+        answered, answer_limit = shown[0], shown.abs().max()
 
         _set_film(in_filter, filters[0])
         # Over the very frames of the clip that it meets when it answers in the middle frame.
@@ -496,7 +502,7 @@ def compass_scene(frames: int, directions: int, taps: int) -> Scene[[Tensor, nn.
             edge.set_x(left)
         for image, frame in zip(in_clip, _numpy(watched), strict=True):
             image.set_data(frame)
-        _set_film(in_answer, answered)
+        _set_film(in_answer, answered, answer_limit)
         for bar, height in zip(bars, energy.tolist(), strict=True):
             bar.set_height(height)
         axes["compass"].set_ylim(0, 1.05 * float(energy.max()))
@@ -558,7 +564,7 @@ def conversion(report: Sequence[ConvertedLayer]) -> Drawing:
     sizes.plot(before, rows, "o", color=FULL, markerfacecolor="white", label="before: full 3D")
     sizes.plot(after, rows, "D", color=JOINT, label="after: STDCF")
     sizes.set(xscale="log", xlabel="parameters", yticks=rows, yticklabels=[layer.name for layer in report])
-    sizes.set_title(f"Parameters: {before.sum():,} before, {after.sum():,} after")
+    sizes.set_title(f"Parameters of the converted layers: {before.sum():,} before, {after.sum():,} after")
     sizes.invert_yaxis()
     sizes.legend()
     kept.barh(rows, energy, height=0.5, color=JOINT, zorder=3)

@@ -68,7 +68,7 @@ def watching(joint: Tensor | None = None, wavelength: int = 8) -> Film:
     patterns = pair[:, torch.arange(frames) * kt // frames]  # slower than the stripes, so that the loop has no gap
 
     figure = blank(800, 532)
-    write(figure, 400, 26, "Only the filter of rank two tells right from left", size=19)
+    write(figure, 400, 26, "Which filter tells right from left?", size=19)
     gratings, filters, traces, points = [], [], [], []
     for s, side in enumerate(directions):
         left = 200 + 300 * s

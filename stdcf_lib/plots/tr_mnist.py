@@ -290,7 +290,7 @@ def overhangs(motion: Motion, images: Tensor) -> Drawing:
     bound = overhang(motion.box).flatten().numpy()
     cut = _cut_off(alone(motion, images, margin=16), 16).reshape(len(bound), -1)
     figure, (left, right) = new_figure(1, 2, width=9, height=3.2)
-    left.hist(bound, np.arange(3, 9.01, 0.2), color=BLUE)
+    left.hist(bound, np.arange(3, 9.01, 0.5), color=BLUE)  # finer, whole pixels of a box would show as a comb
     left.axvline(bound.mean(), color=VERMILLION, linestyle="--", label=f"mean {bound.mean():.1f}")
     left.axvline(bound.max(), color=BLACK, linestyle=":", label=f"largest {bound.max():.1f}")
     left.set(xlabel="bound on the overhang, pixels", ylabel="digits", title="A turned digit may overhang", xlim=(3, 11))
@@ -546,8 +546,9 @@ def separability_scene(names: Sequence[str], frames: int = 8, size: int = 28) ->
             curve.set_data(np.arange(1, len(kept) + 1), kept)
             arrays |= {f"{name}, row": clips[clip, :, row].numpy(), f"{name}, energy": kept}
         first = {name: arrays[f"{name}, energy"][0] for name in kinds}
-        highest, lowest = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
-        one_product.set_text(f"One product: {first[highest]:.0%} of “{highest}”, {first[lowest]:.0%} of “{lowest}”")
+        ends = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
+        named = first if len(first) <= 3 else ends  # as many as there is room for
+        one_product.set_text("One product: " + ", ".join(f"{name} {first[name]:.0%}" for name in named))
         title.set_text(f"Row {row} of the frame over time")
         return arrays
 

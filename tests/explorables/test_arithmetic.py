@@ -93,6 +93,12 @@ def test_tuning(load, wavelength, speed, dilation):
     np.testing.assert_allclose(compute("tuning", w, wave), wanted, **CLOSE)
 
 
+def test_amplitudes_are_said_to_be_a_gratings_where_a_bar_is_shown(load):
+    compute = load("filter")
+    assert compute("said", "grating", 4.96, 0) == "4.96 ahead, 0.00 backwards"
+    assert compute("said", "bar", 4.96, 0) == "a grating: 4.96, back 0.00"
+
+
 @pytest.mark.parametrize("direction", [0, 35, 270])
 def test_probes_and_answers(load, direction):
     compute, parts = load("filter"), drawn(3)

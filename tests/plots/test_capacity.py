@@ -122,4 +122,4 @@ def test_outer_products_and_what_they_leave_out_are_the_whole():
     np.testing.assert_allclose(arrays["terms"].sum(0) + arrays["left_out"], capacity.matricize(alpha), atol=1e-12)
     assert [np.linalg.matrix_rank(term) for term in arrays["terms"]] == [1, 1]
     kept = 1 - capacity.nearest_rank1(alpha, 2).error ** 2
-    assert f"{kept:.0%}".replace("%", "") in figure.axes[0].get_title()
+    assert f"{kept:.0%} of $\\Vert\\alpha\\Vert^2$" in figure.axes[0].get_title()

@@ -255,6 +255,27 @@ def test_a_dilated_filter_stands_over_the_frames_that_it_meets():
     np.testing.assert_allclose(arrays["answer"][6, 3:-3, 3:-3], answer[0, 0, 0], atol=1e-10)
 
 
+def test_the_compass_draws_an_answer_on_the_scale_of_the_strongest_of_all():
+    bank = plots.direction_bank()
+    limits = []
+    for direction in (0, 180):
+        clip = moving_bar(9, 16, length=7, direction=direction).double()
+        figure, arrays = plots.compass(clip, bank, 49, 5)
+        strongest = bank(clip - clip.mean()).abs().max().item()
+        limits.append(figure.axes[0].images[-1].get_clim()[1])
+        assert limits[-1] == pytest.approx(strongest)
+        assert (np.abs(arrays["answer"]).max() > 0.9 * strongest) == (direction == 0)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_no_frame_covers_the_key_of_the_compass(dilation):
+    figure, _ = plots.compass(moving_bar(9, 16, length=7), plots.direction_bank(), 5, 2, dilation)
+    strips = figure.axes[0]
+    figure.canvas.draw()
+    key = next(axes for axes in strips.child_axes).get_tightbbox()
+    assert key is not None and not any(image.get_window_extent().overlaps(key) for image in strips.images)
+
+
 def test_compass_needs_a_middle_frame():
     with pytest.raises(ValueError, match="clip of 8 frames has none in the middle; give an odd number"):
         plots.compass(moving_bar(8), plots.direction_bank(), 5, 2)
@@ -297,7 +318,7 @@ def test_conversion_draws_the_report():
     assert before.tolist() == [[1000, 0], [50, 1]] and after.tolist() == [[600, 0], [20, 1]]
     assert [bar.get_width() for bar in bars(figure.axes[1])] == arrays["energy"].tolist() == [0.8, 0.3]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
-    assert figure.axes[0].get_title() == "Parameters: 1,050 before, 620 after"
+    assert figure.axes[0].get_title() == "Parameters of the converted layers: 1,050 before, 620 after"
 
 
 def test_costs_are_counted_right():

@@ -123,8 +123,11 @@ def test_making_draws_boxes_and_paths_where_the_digits_are():
 
 
 def test_overhangs_count_the_ink_outside(dataset, images):
-    arrays = plots.overhangs(dataset.motion, images).arrays
+    figure, arrays = plots.overhangs(dataset.motion, images)
     np.testing.assert_array_equal(arrays["bound"], overhang(dataset.motion.box).flatten())
+    # One pixel more or less in a box moves the bound by up to 0.4 pixels: finer bins would be empty in turns.
+    widths = [bar.get_width() for container in figure.axes[0].containers for bar in container]
+    assert min(widths) > 0.4
     wide = plots.alone(dataset.motion, images, margin=16)[0, 0].double().sum((1, 2))
     inside = plots.alone(dataset.motion, images)[0, 0].double().sum((1, 2))
     np.testing.assert_allclose(arrays["cut"][0], 1 - inside / wide)
@@ -262,6 +265,16 @@ def test_slices_and_separability_draw_the_row_they_name(dataset):
     curves = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[-1].get_lines()}
     for name, clips in kinds.items():
         np.testing.assert_allclose(curves[name], plots.separable_energy(clips).mean(0))
+
+
+def test_separability_names_all_kinds_in_its_title_where_there_is_room(dataset):
+    clips = dataset.clips[:, 0]
+    still = clips[:, :1].expand_as(clips)
+    three = {"still": still, "yours": clips, "unrelated": plots.unrelated(clips)}
+    one, other = (f"{plots.separable_energy(three[name])[:, 0].mean():.0%}" for name in ("yours", "unrelated"))
+    energy = plots.separability(three).figure.axes[-1]
+    assert energy.get_title() == f"One product: still 100%, yours {one}, unrelated {other}"
+    assert plots.separability(three | {"still, too": still}).figure.axes[-1].get_title().count("%") == 2
 
 
 def test_overlaps_by_hand(dataset, images):
