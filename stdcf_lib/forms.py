@@ -14,9 +14,9 @@ Three things make that order pay. Channels are last in memory, so that each step
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
 more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again.
 
-With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames and stride 1, time runs by Winograd's
-F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the kernel has 3
-and φ has 2 (Winograd, 1980; Lavin and Gray, CVPR 2016)::
+With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames, stride 1 and enough to do, time runs by
+Winograd's F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the
+kernel has 3 and φ has 2 (Winograd, 1980; Lavin and Gray, CVPR 2016)::
 
     x ─── Bᵀ ──▶ X_i ─── ψ ──▶ Z ─── Gφα ──▶ Y_i ─── Aᵀ ──▶ y        for i = 1 … m + 2, at an m-th of the frames each
 """
@@ -38,8 +38,11 @@ TILE = 8 << 20
 MOST = 256 << 20
 """Bytes that the N·O maps of a clip may take, for "auto" to choose the atoms; W needs no such maps."""
 
-MANY_CHANNELS, MANY_VOXELS = 64, 2048
-"""From how many on F(4, 3) pays. [ours]"""
+MUCH = 50_000_000
+"""Multiplications a product of α takes, from which on Winograd pays. [ours]"""
+
+MANY_CHANNELS, MANY_VOXELS = 64, 512
+"""From how many on, of so much to do, F(4, 3) pays. [ours]"""
 
 
 class Way(NamedTuple):
@@ -691,10 +694,11 @@ def winograd_frames(voxels: float, alpha: Tensor, phi: Tensor, frames: int, way:
     # Its sums and differences cost more digits than bfloat16 has.
     if stride != 1 or padding != dilation or phi.shape[1] != 3 or dtype == torch.bfloat16:
         return 0
-    # With few voxels or channels, six kernels and six times the calls cost more than the products that they save.
+    # Where there is little to do, more kernels and calls cost more than the products that they save.
     outs, ins = alpha.shape[:2]
-    many = min(outs, ins) >= MANY_CHANNELS and voxels >= max(MANY_VOXELS, 4 * outs, 4 * ins)
-    sizes = (4, 2) if many else (2,)
+    if voxels * outs * ins < MUCH:
+        return 0
+    sizes = (4, 2) if min(outs, ins) >= MANY_CHANNELS and voxels >= MANY_VOXELS else (2,)
     return next((m for m in sizes if not frames % (m * dilation) and len(phi) > (m + 2) / m), 0)
 
 

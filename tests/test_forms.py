@@ -64,8 +64,8 @@ def with_gradients(y: Any, inputs: Any) -> Any:
 def way_of_adding(request, monkeypatch):
     """oneDNN's operator that adds in place is private, and may not be there; and F(4, 3) is for larger layers than these."""
     monkeypatch.setattr(forms, "_IN_PLACE", request.param and forms._IN_PLACE)
-    monkeypatch.setattr(forms, "MANY_CHANNELS", 0)
-    monkeypatch.setattr(forms, "MANY_VOXELS", 0)
+    for bound in ("MUCH", "MANY_CHANNELS", "MANY_VOXELS"):
+        monkeypatch.setattr(forms, bound, 0)
 
 
 @pytest.mark.parametrize("tile", [1, 4000, 1 << 30], ids=["a frame", "some frames", "all clips"])
@@ -88,18 +88,20 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
 @pytest.mark.parametrize(
     ("frames", "count", "voxels", "channels", "expected"),
     [
-        (8, 2, 2048, (64, 64), 4),
-        (8, 3, 2048, (64, 64), 4),
-        (8, 2, 2047, (64, 64), 0),
-        (8, 3, 2047, (64, 64), 2),
-        (8, 2, 2048, (64, 512), 4),
-        (8, 2, 2048, (513, 64), 0),
-        (8, 2, 2048, (63, 64), 0),
-        (8, 3, 2048, (64, 63), 2),
-        (6, 3, 2048, (64, 64), 2),
-        (6, 2, 2048, (64, 64), 0),
-        (7, 3, 2048, (64, 64), 0),
-        (8, 1, 2048, (64, 64), 0),
+        (8, 2, 12_208, (64, 64), 4),
+        (8, 3, 12_208, (64, 64), 4),
+        (8, 2, 12_207, (64, 64), 0),
+        (8, 3, 12_207, (64, 64), 0),
+        (8, 3, 12_208, (64, 63), 0),
+        (8, 3, 13_000, (64, 63), 2),
+        (8, 2, 13_000, (63, 64), 0),
+        (8, 2, 512, (400, 256), 4),
+        (8, 3, 511, (256, 400), 2),
+        (8, 2, 511, (256, 400), 0),
+        (6, 3, 25_000, (64, 64), 2),
+        (6, 2, 25_000, (64, 64), 0),
+        (7, 3, 25_000, (64, 64), 0),
+        (8, 1, 25_000, (64, 64), 0),
     ],
 )
 def test_winograd_takes_as_many_frames_as_pay(frames, count, voxels, channels, expected):
