@@ -402,7 +402,7 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     """
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
-    sets = _by_one_process(accelerator, lambda: _blank(arguments) if arguments.plan else preset.sets(arguments))
+    sets = _by_one_process(accelerator, lambda: _stand_ins(arguments) if arguments.plan else preset.sets(arguments))
     num_classes = preset.classes or len(sets.classes)
     if arguments.batch_size is None:  # of one's own videos, which may be few; BN wants more than one, and each part its share
         parts = accelerator.num_processes * arguments.accumulation
@@ -437,7 +437,7 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     )
 
 
-def _blank(arguments: argparse.Namespace) -> Sets:
+def _stand_ins(arguments: argparse.Namespace) -> Sets:
     """As many clips of noise as the data set has, to rehearse with; one's own videos are counted."""
     preset = PRESETS[arguments.dataset]
     own = None if preset.classes else preset.sets(arguments)

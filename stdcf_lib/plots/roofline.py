@@ -1,9 +1,11 @@
 """Figures of notebook 02: what the forms of a layer take, by multiplications, by the machine's roofline and by the clock."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from stdcf_lib import roofline
 from stdcf_lib.plots.style import (
@@ -97,7 +99,17 @@ _SHOWN = {
     "rank-1": ("rank-1", "^", 0.0),
     "Conv2Plus1D": ("Conv2Plus1D", "x", 0.0),
 }
-_PASSES = {"forward, ms": "forward", "both, ms": "forward and backward"}
+# The same for `experiments.layers`, which a GPU is measured by.
+_ON_GPU = {
+    "STDCF N=2, filters": ("STDCF, filters", "s", 0.7),
+    "STDCF N=2, Triton, staged": ("STDCF, staged", "o", 0.0),
+    "STDCF N=2, Triton, fused": ("STDCF, fused", "D", 0.35),
+    "STDCF N=2, public operators": ("STDCF, torch's operators", "v", 0.35),
+    "STDCF N=2, atoms": ("STDCF, three layers", "P", 0.0),
+    "rank-1": ("rank-1", "^", 0.0),
+    "Conv2Plus1D": ("Conv2Plus1D", "x", 0.0),
+}
+_PASSES = "forward", "forward and backward"
 
 
 @styled
@@ -110,29 +122,13 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
     """
     ending, found = f", {threads} threads", {}
     for title, row in record.items():
-        if title.endswith(ending) and {*_SHOWN} & {*row["ms"]}:
-            case = "{ins}→{outs}, {size}²".format(**row["case"])
-            found[f"{title.removesuffix(ending)} ({case})"] = row["ms"]
-    figure, panels = new_figure(1, 2, width=9.6, height=1.9 + 0.21 * len(found), sharey=True)
-    arrays = {}
-    for axes, (what, title) in zip(panels, _PASSES.items(), strict=True):
-        for name, (shown, marker, pale) in _SHOWN.items():
-            ratios = [
-                row[name][what] / min(row["Conv3d"][what], row["Conv3d, last"][what]) if name in row else np.nan
-                for row in found.values()
-            ]
-            color = shade(family_color(shown), pale)
-            axes.plot(ratios, range(len(found)), marker, color=color, markersize=6, markeredgewidth=1.5, label=shown, zorder=3)
-            arrays[f"{shown}, {title}"] = np.array(ratios)
-        axes.axvline(1, color=FULL, linewidth=1.5, zorder=2)
-        axes.set(xscale="log", xlabel="time (Conv3d: 1)", title=title, xlim=(0.3, 8))
-        ticks = [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 8]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    panels[0].set(yticks=range(len(found)), yticklabels=found)
-    panels[0].invert_yaxis()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(_SHOWN))
-    quicker = [int(np.nansum(arrays[f"STDCF in tiles, N=2, {title}"] < 1)) for title in _PASSES.values()]
+        if title.endswith(ending) and {*_SHOWN} & {*(ms := row["ms"])}:
+            name = f"{title.removesuffix(ending)} ({'{ins}→{outs}, {size}²'.format(**row['case'])})"
+            base = {what: min(ms["Conv3d"][what], ms["Conv3d, last"][what]) for what in ("forward, ms", "both, ms")}
+            found[name] = {layer: tuple(times[what] / base[what] for what in base) for layer, times in ms.items()}
+    ticks = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 8)
+    figure, arrays = _beside_conv3d(found, _SHOWN, ticks, (0.3, 8), height=1.9 + 0.21 * len(found), columns=len(_SHOWN))
+    quicker = [int(np.nansum(arrays[f"STDCF in tiles, N=2, {title}"] < 1)) for title in _PASSES]
     figure.suptitle(
         f"In tiles with N=2, {quicker[0]} of {len(found)} layers are quicker than Conv3d forward, and {quicker[1]} both ways\n"
         f"({record['machine']['device']}, {threads} thread{'s' * (threads > 1)}, PyTorch {record['machine']['torch']})"
@@ -140,45 +136,16 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
     return Drawing(figure, arrays)
 
 
-# The same for `experiments.layers`, which a GPU is measured by.
-_ON_GPU = {
-    "STDCF N=2, filters": ("STDCF, filters", "s", 0.7),
-    "STDCF N=2, Triton, staged": ("STDCF, staged", "o", 0.0),
-    "STDCF N=2, Triton, fused": ("STDCF, fused", "D", 0.35),
-    "STDCF N=2, public operators": ("STDCF, torch's operators", "v", 0.35),
-    "STDCF N=2, atoms": ("STDCF, three layers", "P", 0.0),
-    "rank-1": ("rank-1", "^", 0.0),
-    "Conv2Plus1D": ("Conv2Plus1D", "x", 0.0),
-}
-
-
 @styled
 def layers_on_gpu(record: dict[str, Any]) -> Drawing:
     """Draw what layers take on a GPU beside `nn.Conv3d`, as `make gpu` has recorded it (`experiments.steps`)."""
-    rows = {(row["layer"], row["channels"]): row for row in record["layers"]}
-    channels = list(dict.fromkeys(row["channels"] for row in record["layers"]))
-    figure, panels = new_figure(1, 2, width=9.6, height=3.2, sharey=True)
-    arrays = {}
-    for axes, (what, title) in zip(panels, {"forward_ms": "forward", "both_ms": "forward and backward"}.items(), strict=True):
-        for name, (shown, marker, pale) in _ON_GPU.items():
-            times = [(rows[name, c][what], rows["Conv3d", c][what]) for c in channels if (name, c) in rows]
-            ratios = [time / base if time else np.nan for time, base in times]
-            if ratios:
-                color = shade(family_color(shown), pale)
-                axes.plot(
-                    ratios, range(len(ratios)), marker, color=color, markersize=6, markeredgewidth=1.5, label=shown, zorder=3
-                )
-                arrays[f"{shown}, {title}"] = np.array(ratios)
-        axes.axvline(1, color=FULL, linewidth=1.5, zorder=2)
-        axes.set(xscale="log", xlabel="time (Conv3d: 1)", title=title, xlim=(0.35, 120))
-        ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    sizes = {row["channels"]: row["size"] for row in record["layers"]}
-    panels[0].set(yticks=range(len(channels)), yticklabels=[f"{c} channels, {sizes[c]}²" for c in channels])
-    panels[0].margins(y=0.15)
-    panels[0].invert_yaxis()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    base = {row["channels"]: row for row in record["layers"] if row["layer"] == "Conv3d"}
+    for row in record["layers"]:
+        times = ((row[what], base[row["channels"]][what]) for what in ("forward_ms", "both_ms"))
+        of_size = found.setdefault(f"{row['channels']} channels, {row['size']}²", {})
+        of_size[row["layer"]] = tuple(np.nan if time is None else time / least for time, least in times)
+    figure, arrays = _beside_conv3d(found, _ON_GPU, (0.5, 1, 2, 5, 10, 20, 50, 100), (0.35, 120), height=3.2, columns=4)
     filters, three = arrays["STDCF, filters, forward"], arrays["STDCF, three layers, forward"]
     machine, clips, precision = record["machine"], record["layers"][0]["clips"], record["precision"]
     figure.suptitle(
@@ -187,3 +154,32 @@ def layers_on_gpu(record: dict[str, Any]) -> Drawing:
         f"PyTorch {machine['torch']})"
     )
     return Drawing(figure, arrays)
+
+
+def _beside_conv3d(
+    found: dict[str, dict[str, tuple[float, ...]]],
+    shown: dict[str, tuple[str, str, float]],
+    ticks: Sequence[float],
+    limits: tuple[float, float],
+    height: float,
+    columns: int,
+) -> tuple[Figure, Arrays]:
+    """A row for each that is `found`: by the name of a layer what it takes forward, and both ways, as multiples of Conv3d."""
+    figure, panels = new_figure(1, 2, width=9.6, height=height, sharey=True)
+    arrays: Arrays = {}
+    for number, (axes, title) in enumerate(zip(panels, _PASSES, strict=True)):
+        for name, (label, marker, pale) in shown.items():
+            if any(name in row for row in found.values()):
+                ratios = [row[name][number] if name in row else np.nan for row in found.values()]
+                look = {"color": shade(family_color(label), pale), "markersize": 6, "markeredgewidth": 1.5, "zorder": 3}
+                axes.plot(ratios, range(len(ratios)), marker, label=label, **look)
+                arrays[f"{label}, {title}"] = np.array(ratios)
+        axes.axvline(1, color=FULL, linewidth=1.5, zorder=2)
+        axes.set(xscale="log", xlabel="time (Conv3d: 1)", title=title, xlim=limits)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    panels[0].set(yticks=range(len(found)), yticklabels=found)
+    panels[0].margins(y=0.4 / len(found))
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    return figure, arrays
