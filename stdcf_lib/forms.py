@@ -12,7 +12,8 @@ the same sum in the order, and in the layout, in which a CPU is quick about it::
 
 Three things make that order pay. Channels are last in memory, so that each step reads and writes whole vectors and none copies.
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
-more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again.
+more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again; or, with
+few channels, where Z is large beside the work that it saves, has the parameters learn from the gradient of W.
 
 With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames, stride 1 and enough to do, time runs by
 Winograd's F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the
@@ -23,7 +24,8 @@ kernel has 3 and φ has 2 (Winograd, 1980; Lavin and Gray, CVPR 2016)::
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,8 +34,8 @@ from torch.nn import functional as F
 
 from stdcf_lib.geometry import Triple, along_space, along_time
 
-TILE = 8 << 20
-"""Bytes of Z at a time. [ours] The best of 4 to 32 MB here; it must hold in the cache together with what it becomes."""
+TILE = 4 << 20
+"""Bytes of Z at a time, a thread. [ours] The best of 1 to 16 MB; it must hold in the cache together with what it becomes."""
 
 MOST = 256 << 20
 """Bytes that the N·O maps of a clip may take, for "auto" to choose the atoms; W needs no such maps."""
@@ -131,7 +133,7 @@ def kernels_by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Wa
     with torch.autocast("cpu", enabled=False):
         size = _size_out(x.shape[2:], psi, phi, way)
         winograd = winograd_frames(len(x) * math.prod(size), alpha, phi, x.shape[2], way, x.dtype)
-        return _kernels(alpha, phi, winograd, x.dtype, size)
+        return list(_kernels(alpha, phi, winograd, x.dtype, size))
 
 
 def by_atoms_transposed(
@@ -175,9 +177,10 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     once takes as long as 26 or 105 of them, and a call as long as 8 million of one thread. So, for one voxel and one pair of
     channels, the atoms take 1.4 · (products) + 26 · (times Z is touched) · M / O + 105 · (times G is touched) · N / C + the
     calls, and the filters kt·kh·kw, three times as many with gradients; Winograd touches its X_i too, of the size of the input.
-    The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which records what the
-    choice costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a CPU, the
-    filters are chosen.
+    To that comes what it takes the parameters to learn, from the maps or from the gradient of the filters (`_learning`). The
+    atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which records what that
+    costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a CPU, the filters
+    are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -193,19 +196,36 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     winograd = winograd_frames(voxels, alpha, phi, frames, way, x.dtype)
     maps = (winograd + 2) / winograd if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
-    tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / TILE) * (winograd + 2 if winograd else 1)
-    passes, touched, touched_g, calls = maps, 1, 1, 2 * tiles
+    threads = torch.get_num_threads()
+    tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / (TILE * threads)) * (winograd + 2 if winograd else 1)
+    passes, touched, touched_g, calls, learning = maps, 1, 1, 2 * tiles, 0.0
     if any(learns):
-        shifts = maps if winograd else length if learns[3] or count >= length else count
-        passes += maps + shifts + (maps if transposed and learns[2] else 0)
-        touched, touched_g = 5 if way.stride[1:] == (1, 1) else 10, 3
-        calls += (4 + (3 * atoms if learns[2] else 0)) * tiles
+        passes += maps
+        touched, touched_g = 4 if way.stride[1:] == (1, 1) else 8, 3
+        calls += 4 * tiles
+    if any(learns[1:]):
+        from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, learns[1:])
+        learning = min(from_maps, from_filters)
+        if from_maps < from_filters and learns[2]:
+            calls += 3 * atoms * tiles
+            learning += 1.4 * maps * atoms if transposed else 0
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
     planes = maps * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
     by_atoms = 1.4 * passes * atoms + 26 * touched * planes / outs + 105 * touched_g * maps / ins
-    by_atoms += 8e6 * torch.get_num_threads() * calls / (ins * outs * voxels)
+    by_atoms += learning + 8e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
+
+
+def _learning(alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, learns: Sequence[bool]) -> tuple[float, float]:
+    """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z, and from the gradient of the filters, in
+    the units of `quicker`."""
+    outs, atoms, (count, length) = len(alpha), len(psi), phi.shape
+    windows = (winograd + 2) / winograd if winograd else 1
+    # φ learns from how α's gradient differs from frame to frame of the kernel.
+    products = windows if winograd else length if learns[2] or count >= length else count
+    from_maps = 1.4 * products * atoms + 26 * windows * atoms * (2 + learns[1]) / outs
+    return from_maps, psi[0].numel() * (windows if winograd else length / way.stride[0])
 
 
 def _transformed() -> bool:
@@ -319,8 +339,8 @@ def _forward(
     space = _Space(psi, way, x.shape[2:4], size[1:], x)
     winograd = winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
     with torch.autocast("cpu", enabled=False):
-        kernels = kernels or _kernels(alpha, phi, winograd, x.dtype, size)
-        (_winograd if winograd else _direct)(x, y, start, _Layer(alpha, phi, way, space, kernels))
+        make = (lambda: kernels) if kernels else partial(_kernels, alpha, phi, winograd, x.dtype, size)
+        (_winograd if winograd else _direct)(x, y, start, _Layer(alpha, phi, way, space, winograd, make))
     return y
 
 
@@ -328,16 +348,20 @@ def _backward(
     x: Tensor | None, gy: Tensor, size: Any, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """The gradients of x, of which (T, H, W) is `size`, of α, ψ and φ, as far as they are needed; x may be None for its own."""
+    winograd = winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
+    from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, needs[1:])
     found = _Gradients(
         gy.new_empty(len(gy), *size, alpha.shape[1]) if needs[0] else None,
         torch.zeros_like(psi) if needs[2] else None,
         needs[1],
         needs[3],
+        # A gradient in bfloat16 would lose what α in float32 adds up.
+        any(needs[1:]) and alpha.dtype == gy.dtype != torch.bfloat16 and from_filters < from_maps,
     )
     space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
-    winograd = winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
     with torch.autocast("cpu", enabled=False):
-        layer = _Layer(alpha, phi, way, space, _kernels(alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True))
+        make = partial(_kernels, alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
+        layer = _Layer(alpha, phi, way, space, winograd, make)
         (_winograd_backward if winograd else _direct_backward)(x, gy, found, layer, size[0])
     return found.x, found.alpha, found.psi, found.phi
 
@@ -380,7 +404,7 @@ class _Space:
         gx is written, gpsi added to, and d (Q, M·C) from `each` (F, H'·W', Q) and the maps."""
         if d is not None and x is not None:
             _outer(d, each.flatten(0, 1), self.maps_beside(x).flatten(0, 1))
-        if gx is not None or gpsi is not None:
+        if gx is not None or (gpsi is not None and x is not None):
             gz = _buffer("Z", g, len(g), len(self.psi), g.shape[1], kernel.shape[0])
             _add(gz.zero_(), g.unsqueeze(1), kernel, 1, (len(self.psi) - 1, 0))
             if gx is not None:
@@ -420,13 +444,14 @@ class _Space:
 
     def learn(self, gz: Tensor, x: Tensor, gpsi: Tensor) -> None:
         """Adds to gpsi (M, kh, kw) what frames x (F, H, W, C) and the gradient of their maps gz, in reverse, say."""
-        count, channels = len(self.psi), x.shape[-1]
-        kernel = self.psi.new_empty(channels, 1, *self.psi.shape[1:])
-        for m, one in enumerate(gz.unflatten(2, self.size_out).unbind(1)):
-            gpsi[count - 1 - m] += torch.ops.aten.convolution_backward(
-                one.movedim(-1, 1), x.movedim(-1, 1), kernel, None, self.stride, self.padding, self.dilation, False, [0, 0],
-                channels, [False, True, False],
-            )[1].sum((0, 1))  # fmt: skip
+        like = self.psi.new_empty(x.shape[-1], *self.psi.shape[1:], 1)
+        for one, into in zip(gz.unflatten(2, self.size_out).unbind(1), gpsi.unbind()[::-1], strict=True):
+            into += _gradient(one, x, like, self.stride, self.padding, self.dilation, x.shape[-1]).sum((0, 3))
+
+    def filters(self, g: Tensor, x: Tensor) -> Tensor:
+        """The gradient (O, kh·kw·C) of filters that make maps with gradient g (F, H'·W', O) of frames x (F, H, W, C)."""
+        like = self.psi.new_empty(g.shape[-1], *self.psi.shape[1:], x.shape[-1])
+        return _gradient(g.unflatten(1, self.size_out), x, like, self.stride, self.padding, self.dilation).flatten(1)
 
 
 class _Layer(NamedTuple):
@@ -436,14 +461,15 @@ class _Layer(NamedTuple):
     phi: Tensor
     way: Way
     space: _Space
-    kernels: list[Tensor]
+    winograd: int
+    kernels: Callable[[], Iterable[Tensor]]
 
 
 class _Gradients:
     """What the backward pass fills."""
 
-    def __init__(self, x: Tensor | None, psi: Tensor | None, need_alpha: bool, need_phi: bool):
-        self.x, self.psi, self.need_alpha, self.need_phi = x, psi, need_alpha, need_phi
+    def __init__(self, x: Tensor | None, psi: Tensor | None, need_alpha: bool, need_phi: bool, from_filters: bool):
+        self.x, self.psi, self.need_alpha, self.need_phi, self.from_filters = x, psi, need_alpha, need_phi, from_filters
         self.alpha: Tensor | None = None
         self.phi: Tensor | None = None
 
@@ -451,6 +477,17 @@ class _Gradients:
     def learns(self) -> bool:
         """Whether the gradient of the coefficients is needed."""
         return self.need_alpha or self.need_phi
+
+    def of_filters(self, d: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, mix: Tensor) -> None:
+        """From the gradient d (R, O·kh·kw·C) of R frames of filters, which ψ makes of mix · φᵀ α."""
+        outs, channels = alpha.shape[:2]
+        d, atoms = d.view(len(d) * outs, -1, channels), psi.to(d.dtype).flatten(1)
+        if self.psi is not None:
+            coefficients = torch.mm(mix @ phi.detach().T, _coefficients(alpha).flatten(1)).view(len(d), len(atoms), channels)
+            self.psi += torch.bmm(coefficients, d.transpose(1, 2)).sum(0).view_as(self.psi)
+        if self.learns:
+            maps = torch.bmm(atoms.expand(len(d), -1, -1), d)
+            self.of_coefficients(maps.view(len(mix), -1), alpha, phi, mix)
 
     def of_coefficients(self, d: Tensor, alpha: Tensor, phi: Tensor, mix: Tensor | None) -> None:
         """From the gradient d (R, O·M·C) of the coefficients of R maps, which are mix · φᵀ α, or α where `mix` is None."""
@@ -472,12 +509,13 @@ def _coefficients(alpha: Tensor, back: bool = False) -> Tensor:
     return torch.stack(parts, out=_buffer("α", alpha, len(parts), *parts[0].shape))
 
 
-def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False) -> list[Tensor]:
+def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False) -> Iterator[Tensor]:
     """The kernels (P, C, M, 1) that make P maps of the M·C of Z, for output of `size` (T', H', W'); with `back` those
-    (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are m + 2, with P = O; otherwise one."""
+    (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are m + 2, with P = O; otherwise one.
+
+    One at a time: each takes the memory that the last but one has left, where all at once would need fresh pages."""
     maps = _coefficients(alpha, back)
     mix = _winograd_mix(phi, winograd) if winograd else _in_time(phi, dtype)[0]
-    found = []
     for rows in mix.detach().split(1 if winograd else len(mix)) if mix is not None else [None]:
         some = maps
         if rows is not None:
@@ -492,8 +530,7 @@ def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size
             kernel = torch.ops.mkldnn._reorder_convolution_weight(kernel, [padding, 0], [1, 1], [1, 1], 1, like)
         else:
             kernel = kernel.clone()  # out of the buffer
-        found.append(kernel)
-    return found
+        yield kernel
 
 
 def _in_time(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
@@ -512,11 +549,11 @@ def _interleaved(way: Way, frames: int) -> int:
 
 def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
     """Space, coefficients, time; y begins as `start`, its bias."""
-    _, phi, way, space, kernels = layer
+    _, phi, way, space, _, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     _, taps = _in_time(phi, x.dtype)
     count, outs, atoms, channels = len(taps), y.shape[-1], len(space.psi), x.shape[-1]
-    (kernel,) = kernels
+    (kernel,) = kernels()
     in_time = _each(taps.T[:, None], outs)
     frames, pixels, beside = x.shape[1], math.prod(space.size_out), _interleaved(way, x.shape[1])
     y = y.view(len(y), -1, beside * pixels, 1, outs)
@@ -532,12 +569,19 @@ def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
 
 
 def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
-    alpha, phi, way, space, kernels = layer
+    alpha, phi, way, space, _, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     length, pixels = phi.shape[1], math.prod(space.size_out)
     _, taps = _in_time(phi, gy.dtype)
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
-    (kernel,) = kernels
+    (kernel,) = kernels()
+    if x is not None and found.from_filters:
+        like = x.new_empty(outs, length, *space.psi.shape[1:], channels)
+        d = _gradient(gy, x, like, way.stride, way.padding, way.dilation).movedim(1, 0).flatten(1)
+        found.of_filters(d, alpha, space.psi, phi, torch.eye(length, dtype=d.dtype))
+        x = None  # it has taught what it can
+        if found.x is None:
+            return
     spread = frames + 2 * padding - dilation * (length - 1)
     gy = gy.view(len(gy), -1, pixels, outs)
     if spread != gy.shape[1]:  # a stride: zeros in between
@@ -547,7 +591,7 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     # φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than from N maps.
     by_frame = count == length or found.need_phi
     shifts = length if by_frame else count
-    d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if found.learns else None
+    d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if x is not None and found.learns else None
     for b, e, tiles in _tiles(len(gy), frames, gy, atoms * channels * pixels):
         for first, last in tiles:
             r = _buffer("G", gy, e - b, last - first, pixels, length, outs)
@@ -583,9 +627,9 @@ def _mixed(taps: Tensor, r: Tensor) -> Tensor:
 
 
 def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """(first clip, end, [(first frame, end), …]) such that Z, of so many `numbers` a frame, is about `TILE` bytes: some clips
-    at a time with all their frames, or one clip in equal parts."""
-    together = max(1, round(TILE / (numbers * like.element_size())))
+    """(first clip, end, [(first frame, end), …]) such that Z, of so many `numbers` a frame, is about `TILE` bytes a thread:
+    some clips at a time with all their frames, or one clip in equal parts."""
+    together = max(1, round(TILE * torch.get_num_threads() / (numbers * like.element_size())))
     clips_at_once = max(1, together // frames)
     parts = max(1, math.ceil(frames / together))
     length = math.ceil(frames / parts)
@@ -596,6 +640,16 @@ def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tupl
 def _each(taps: Tensor, channels: int) -> Tensor:
     """The same kernel for each channel: (kt, kh, kw) → (channels, 1, kt, kh, kw)."""
     return taps.expand(channels, 1, *taps.shape).contiguous()
+
+
+def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, dilation: Any, groups: int = 1) -> Tensor:
+    """The gradient, as `like` (O, …, C/groups), of the kernel of a convolution that makes y (…, O), with gradient gy, of
+    x (…, C)."""
+    gy, x, like = (tensor.movedim(-1, 1) for tensor in (gy, x, like))
+    found = torch.ops.aten.convolution_backward(
+        gy, x, like, None, list(stride), list(padding), list(dilation), False, [0] * len(stride), groups, [False, True, False]
+    )
+    return found[1].movedim(1, -1)
 
 
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
@@ -724,14 +778,14 @@ def _each_window(matrix: Tensor, x: Tensor, into: Tensor) -> None:
 
 
 def _winograd(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
-    _, _, way, space, kernels = layer
-    table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
+    _, _, way, space, m, kernels = layer
+    table = _WINOGRAD[m]
     outs, atoms, channels = y.shape[-1], len(space.psi), x.shape[-1]
     part, pixels, beside = x.shape[1] // m, math.prod(space.size_out), way.dilation[0]
     for b, e, tiles in _tiles(len(x), part, x, atoms * channels * pixels):
         windows = (e - b) * part // beside
         g = _buffer("G", x, m + 2, (e - b) * part, 1, pixels, outs)
-        for row, into, kernel in zip(table.data, g, kernels, strict=True):
+        for row, into, kernel in zip(table.data, g, kernels(), strict=True):
             data = _winograd_data(row, x[b:e], beside)
             for first, last in tiles:
                 some = slice(first, last) if len(tiles) > 1 else slice(None)
@@ -742,25 +796,29 @@ def _winograd(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
 
 
 def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
-    alpha, phi, way, space, kernels = layer
-    table, m = _WINOGRAD[len(kernels) - 2], len(kernels) - 2
+    alpha, phi, way, space, m, kernels = layer
+    table = _WINOGRAD[m]
     outs, channels, atoms, _ = alpha.shape
     part, pixels, beside = frames // m, math.prod(space.size_out), way.dilation[0]
     a, data_t = gy.new_tensor(table.out).T, gy.new_tensor(table.data).T
-    d = _buffer("D", alpha, m + 2, outs, atoms * channels).zero_() if found.learns else None
+    learns, rows = x is not None and (found.learns or found.from_filters), space.psi[0].numel() if found.from_filters else atoms
+    d = _buffer("D", alpha, m + 2, outs, rows * channels).zero_() if learns else None
     for b, e, tiles in _tiles(len(gy), part, gy, atoms * channels * pixels):
         windows = (e - b) * part // beside
         every = gy[b:e].view(windows, m, -1).transpose(0, 1)
         q = _buffer("Q", gy, windows, 1, beside * pixels * outs)
         r = None if found.x is None else _buffer("G", gy, m + 2, (e - b) * part, *space.size_in, channels)
-        for i, row in enumerate(table.data):
+        for i, (row, kernel) in enumerate(zip(table.data, kernels(), strict=True)):
             _each_window(a[i : i + 1], every, q)
             g = q.view(-1, pixels, outs)
             data = None if x is None else _winograd_data(row, x[b:e], beside)
+            if data is not None and d is not None and found.from_filters:
+                d[i] += space.filters(g, data)
+                data = None  # it has taught what it can
             for first, last in tiles:
                 some = slice(first, last) if len(tiles) > 1 else slice(None)
                 space.backward(
-                    None if data is None else data[some], g[some], g[some], kernels[i], None if r is None else r[i, some],
+                    None if data is None else data[some], g[some], g[some], kernel, None if r is None else r[i, some],
                     found.psi, None if d is None else d[i],
                 )  # fmt: skip
         if r is not None and found.x is not None:
@@ -769,5 +827,7 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
             # The outermost frames of a window are of its neighbours.
             gx[:, 1:, 0].add_(r[-1, :, :-1], alpha=table.data[-1][-1])
             gx[:, :-1, -1].add_(r[0, :, 1:], alpha=table.data[0][0])
-    if d is not None:
+    if d is not None and found.from_filters:
+        found.of_filters(d.flatten(1), alpha, space.psi, phi, d.new_tensor(table.filter))
+    elif d is not None:
         found.of_coefficients(d.flatten(1), alpha, phi, d.new_tensor(table.filter))

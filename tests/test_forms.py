@@ -68,10 +68,22 @@ def way_of_adding(request, monkeypatch):
         monkeypatch.setattr(forms, bound, 0)
 
 
-@pytest.mark.parametrize("tile", [1, 4000, 1 << 30], ids=["a frame", "some frames", "all clips"])
+@pytest.fixture(params=["maps", "filters"])
+def teacher(request, monkeypatch):
+    """What parameters learn from; with as few channels as these it would always be the filters."""
+    monkeypatch.setattr(forms, "_learning", lambda *_: (request.param == "filters", request.param == "maps"))
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("tile", "teacher"),
+    [(1, "maps"), (4000, "maps"), (1 << 30, "maps"), (4000, "filters")],
+    ids=["a frame", "some frames", "all clips", "from filters"],
+    indirect=["teacher"],
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-4)], ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, case, dtype, tolerance, tile):
+def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, teacher, case, dtype, tolerance, tile):
     monkeypatch.setattr(forms, "TILE", tile)
     (x, *parameters, bias), way = drawn(case, dtype)
     assert quick(x, *parameters, way)
@@ -143,7 +155,7 @@ def test_a_single_output_has_its_bias(case):
 
 
 @pytest.mark.parametrize("case", [name for name, (way, *_) in CASES.items() if name != "long kernel"])
-def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, case):
+def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, teacher, case):
     (x, *parameters, bias), way = drawn(case, transposed=True)
     for extra in {(0, 0, 0), tuple(s - 1 for s in way.stride)}:
         inputs = [x, *parameters, bias]
@@ -151,6 +163,36 @@ def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, cas
         found = by_atoms_transposed(*inputs, way, extra)
         for one, other in zip(with_gradients(found, inputs), with_gradients(expected, inputs), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("channels", "count", "learns", "stride", "expected"),
+    [
+        (64, 2, "αψφ", 1, "filters"),
+        (128, 2, "αψφ", 1, "filters"),
+        (256, 2, "αψφ", 1, "maps"),
+        (64, 2, "α", 1, "filters"),
+        (192, 2, "α", 1, "maps"),
+        (48, 3, "ψ", 1, "filters"),
+        (128, 2, "α", (2, 1, 1), "filters"),
+        (256, 3, "αφ", (1, 2, 2), "maps"),
+    ],
+)
+def test_parameters_learn_from_what_takes_less(monkeypatch, channels, count, learns, stride, expected):
+    """The gradient of the filters belongs to all channels, that of the maps to groups of one or to a product."""
+    for bound in ("MUCH", "MANY_CHANNELS", "MANY_VOXELS"):
+        monkeypatch.setattr(forms, bound, 0)
+    one = STDCFConv3d(channels, channels, 3, stride, 1, bias=False, temporal_atoms=count, evaluation="atoms")
+    for name, parameter in (("α", one.alpha), ("ψ", one.psi), ("φ", one.phi)):
+        parameter.requires_grad_(name in learns)
+    seen, original = set(), forms._gradient
+    spied = lambda *a: [seen.add("maps" if a[-1:] == (channels,) else "filters"), original(*a)][1]  # noqa: E731
+    monkeypatch.setattr(forms, "_gradient", spied)
+    outer = forms._outer
+    monkeypatch.setattr(forms, "_outer", lambda *a: [seen.add("maps"), outer(*a)][1])
+    y = one(torch.randn(1, channels, 4, 3, 3))
+    torch.autograd.grad(y.sum(), [p for p in one.parameters() if p.requires_grad])
+    assert seen == {expected}
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
@@ -362,7 +404,8 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert chosen() and chosen(learns=True) and chosen(count=3) and chosen(padding="same") and chosen(64, 56)
     assert chosen(dilation=(2, 1, 1), padding=(2, 1, 1)) and chosen(kind=STDCFConvTranspose3d)
-    assert chosen(256, 14, count=3, learns=True) and not chosen(64, 28, count=3, learns=True)
+    assert chosen(256, 14, count=3, learns=True) and chosen(64, 28, count=3, learns=True)
+    assert not chosen(64, 20, count=3, learns=True) and not chosen(48, 28, learns=True) and not chosen(96, 14, count=3)
     five: Any = {"kernel_size": (5, 3, 3), "padding": (2, 1, 1)}
     assert chosen(32, 56, **five) and chosen(63, 56, **five) and not chosen(15, 112, **five) and chosen(48, 56)
     assert not chosen(24, 56) and not chosen(64, 7) and not chosen(stride=(2, 1, 1)) and not chosen(groups=2)
@@ -371,7 +414,7 @@ def test_auto_takes_the_atoms_where_there_is_much_to_do_and_nowhere_else(monkeyp
     with torch.autocast("cpu", torch.bfloat16):
         assert not chosen()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # which makes calls cheap, beside the rest
-    assert chosen(64, 28, count=3, learns=True) and chosen(96, 28, spatial_atoms=9, atoms="dct") and not chosen(24, 56)
+    assert chosen(96, 14, count=3) and not chosen(96, 28, spatial_atoms=9, atoms="dct") and not chosen(24, 56)
     maps = int(4 * 1.5 * 128 * 8 * 28**2)  # bytes for each clip, of which there are two
     monkeypatch.setattr(forms, "MOST", maps)
     assert chosen()
