@@ -801,8 +801,9 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
     outs, channels, atoms, _ = alpha.shape
     part, pixels, beside = frames // m, math.prod(space.size_out), way.dilation[0]
     a, data_t = gy.new_tensor(table.out).T, gy.new_tensor(table.data).T
-    learns, rows = x is not None and (found.learns or found.from_filters), space.psi[0].numel() if found.from_filters else atoms
-    d = _buffer("D", alpha, m + 2, outs, rows * channels).zero_() if learns else None
+    learns = x is not None and (found.learns or found.from_filters)
+    each = space.psi[0].numel() if found.from_filters else atoms  # taps of the filters, or maps, of which d is the gradient
+    d = _buffer("D", alpha, m + 2, outs, each * channels).zero_() if learns else None
     for b, e, tiles in _tiles(len(gy), part, gy, atoms * channels * pixels):
         windows = (e - b) * part // beside
         every = gy[b:e].view(windows, m, -1).transpose(0, 1)

@@ -22,6 +22,7 @@ def test_multiplications_are_those_that_cost_counts(channels, atoms, count):
     for form, layer in layers.items():
         found = sum(step.macs for step in steps(form, channels, 10, atoms, count, clips=2))
         assert found == cost(layer, (2, channels, roofline.FRAMES, 10, 10)).macs, form
+    assert steps("STDCF, filters", channels, 10) == steps("STDCF, filters", channels, 10, 5, 3, clips=1)
     rebuild, convolution = steps("STDCF, filters", channels, 10, atoms, count, clips=2)
     assert [convolution] == steps("Conv3d", channels, 10, clips=2) and rebuild.macs == 27 * atoms * count * channels**2
 

@@ -148,8 +148,11 @@ def test_videos_are_found_wherever_they_lie_in_a_folder(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("stdcf_lib.convert.clips.frame_count", lambda _: 100)
     picture = np.zeros((16, 20, 24, 3), np.uint8)
-    monkeypatch.setattr("stdcf_lib.convert.clips.decode_numbers", lambda _, numbers, hold: asked.append(numbers) or picture)
-    assert videos[0].shape == (3, 16, 112, 112) and asked == [range(34, 66, 2)]  # the middle
+    monkeypatch.setattr(
+        "stdcf_lib.convert.clips.decode_numbers", lambda _, numbers, hold: asked.append((numbers, hold)) or picture
+    )
+    assert videos[0].shape == (3, 16, 112, 112)
+    assert asked == [(range(34, 66, 2), True)]  # the middle, and of a short video its last frame again and again
 
 
 def test_a_file_of_ones_own_leaves_the_path_of_modules_as_it_was(place):
@@ -158,12 +161,15 @@ def test_a_file_of_ones_own_leaves_the_path_of_modules_as_it_was(place):
     assert sys.path == before
 
 
-def test_a_layer_without_a_count_changes_no_total(place):
+def test_a_layer_counts_in_the_total_unless_it_has_no_count(place):
     """One that is never called, such as a head for training alone."""
     network: Any = named.build("mine.py:net")
-    converted, report = to_stdcf(network, keep=0.9)
+    converted, report = to_stdcf(network, keep=0.9, input_size=(1, 1, 4, 8, 8))
     counted = cost(network, (1, 1, 4, 8, 8)).macs
     unknown = [row._replace(macs_before=None, macs_after=None) for row in report]
+    lines = totals(network, converted, report, torch.rand(1, 1, 4, 8, 8))
+    saved = sum((row.macs_before or 0) - (row.macs_after or 0) for row in report)
+    assert saved and f"as three layers {_short(counted - saved)} ({1 - saved / counted:.0%})" in lines
     lines = totals(network, converted, unknown, torch.rand(1, 1, 4, 8, 8))
     assert f"MACs         {_short(counted)}; as three layers {_short(counted)} (100%)" in lines
 

@@ -351,6 +351,7 @@ def shown(clip):
 def test_what_is_not_said_of_gestures_is_the_usual(gestures):
     data = SomethingV1(gestures / "train.csv", gestures / "frames", training=False, labels=gestures / "labels.csv")
     assert (data.frames, data.size, data.views, data.flip, data.max_faulty) == (8, 224, (1, 1), False, 0.02)
+    assert data.short_sides == (256, 320) and data.reduced(8, 112).short_sides == (256, 320)
 
 
 def test_the_middle_of_each_segment_is_tested(gestures):
@@ -364,13 +365,16 @@ def test_the_middle_of_each_segment_is_tested(gestures):
     assert shown(something(gestures, frames=10)[1][0]) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_any_frame_of_each_segment_is_trained_on(gestures):
+def test_any_frame_of_each_segment_is_trained_on(gestures, monkeypatch):
     data, seen = something(gestures, training=True), []
     for seed in range(80):
         torch.manual_seed(seed)
         seen.append(shown(data[0][0]))
     for segment, values in enumerate(zip(*seen, strict=True)):
         assert set(values) == set(range(6 * segment, 6 * segment + 6))
+    rounded_up = torch.full((5,), 1 - 2**-53, dtype=torch.float64)  # of five segments that makes all of the last
+    monkeypatch.setattr(torch, "rand", lambda *_, dtype: rounded_up)
+    assert data._numbers(30, None)[-1] == 29
 
 
 def test_gestures_are_never_mirrored_and_cut_out_anywhere(tmp_path):
@@ -408,8 +412,9 @@ def test_a_damaged_frame_is_a_fault_by_name(gestures):
     assert data.faulty == [str(gestures / "frames" / "7")]
     with pytest.raises(VideoError, match=r"00016\.jpg is missing, or no whole JPEG"):
         decode_jpegs(path.parent, [14, 15])
-    with pytest.raises(VideoError, match="is no folder with frames"):
-        jpeg_count(gestures / "frames")
+    for none in (gestures / "frames", gestures / "nowhere", path):
+        with pytest.raises(VideoError, match="is no folder with frames"):
+            jpeg_count(none)
     Image.new("RGB", (90, 100)).save(path)
     with pytest.raises(VideoError, match="another size"):
         decode_jpegs(path.parent, [14, 15])

@@ -17,7 +17,7 @@ def clips():
 
 
 def test_shape_and_labels(clips):
-    assert (clips.clips.shape, clips.clips.dtype) == ((400, 1, 16, 28, 28), torch.uint8)
+    assert (clips.clips.shape, clips.clips.dtype) == ((400, 1, 16, 28, 28), torch.uint8) and len(clips) == 400
     clip, label = clips[7]
     assert clip.dtype == torch.float32 and 0 <= clip.min() and 0.5 < clip.max() <= 1
     assert label == clips.digit[7] * 4 + clips.motion[7]
@@ -112,7 +112,7 @@ def test_the_size_that_is_said_to_be_needed_will_do():
         ({"clips": 0}, "clips"),
         ({"frames": 0}, "frames"),
         ({"size": 5}, "size 5 is smaller than a digit's ink"),
-        ({"digit_size": 3}, "digit_size"),
+        ({"digit_size": 3}, "digit_size=3: give .* 4"),
         ({"speed": (2, 1)}, "speed"),
         ({"seed": -1}, "seed"),
     ],

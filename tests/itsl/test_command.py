@@ -189,6 +189,7 @@ def test_recipes_are_those_of_the_field():
     assert (something.classes, something.learning_rate, something.weight_decay, something.clip_norm) == (174, 0.01, 5e-4, 20)
     assert PRESETS["noise"].classes == 4
     assert (kinetics.clips, something.clips) == ((240_000, 20_000), (86_017, 11_522))
+    assert (kinetics.epochs, kinetics.final_epochs) == (12, 36) and (something.epochs, something.final_epochs) == (10, 30)
 
 
 def test_sets_of_kinetics_are_those_of_its_folder(tmp_path):

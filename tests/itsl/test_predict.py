@@ -190,6 +190,7 @@ def test_mistakes_end_in_a_line(finished, said, tmp_path):
     short = copied(finished, tmp_path / "short", stages=stages)
     coarse = copied(finished, tmp_path / "coarse", stages=stages[:1])
     odd, other = copied(finished, tmp_path / "odd", views=None), copied(finished, tmp_path / "other", num_classes=9)
+    slow = copied(finished, tmp_path / "slow", stride="2")
     begun = copied(finished, tmp_path / "begun")
     (begun / "weights.safetensors").unlink()
     damaged = copied(finished, tmp_path / "damaged")
@@ -202,6 +203,7 @@ def test_mistakes_end_in_a_line(finished, said, tmp_path):
         (["--weights", begun, clip], "begun is not finished: it has no weights.safetensors"),
         (["--weights", damaged, clip], "weights.safetensors cannot be read"),
         (["--weights", odd, clip], "config.json and the weights beside it are of no network that there is (views="),
+        (["--weights", slow, clip], "config.json and the weights beside it are of no network that there is (stride='2'"),
         (["--weights", other, clip], "config.json and the weights beside it are of no network that there is (num_classes=9"),
         (["--weights", noise, clip], "noise is no run of `python -m stdcf_lib.itsl kinetics400 or folder`"),
         (["--weights", short, clip], "short ended with stage 's-1', in which the network did not see whole clips"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stdcf_lib.models.kinds import KINDS, convolutions, of_kind
-from stdcf_lib.rank1 import initialise
+from stdcf_lib.rank1 import Rank1Conv3d, initialise
 
 GEOMETRY = {"kernel_size": (3, 3, 5), "stride": (1, 2, 2), "padding": (1, 1, 2), "dilation": (2, 1, 1), "groups": 2}
 
@@ -49,6 +49,14 @@ def test_parameters_start_again_by_the_one_rule(kind, transposed):
     assert weight.var().item() == pytest.approx(2 / (32 * 27), rel=0.1)
     biases = [parameter for name, parameter in layer.named_parameters() if name.endswith("bias")]
     assert biases and not any(bias.any() for bias in biases)
+
+
+def test_what_stands_between_two_factors_is_made_up_for_in_both():
+    torch.manual_seed(0)
+    layer = Rank1Conv3d(32, 32, 3, between=nn.ReLU())
+    for factor, taps in ((layer.spatial, 9), (layer.temporal, 3)):
+        fan_in = factor.weight.shape[1] * taps
+        assert factor.weight.var().item() == pytest.approx(2 / fan_in, rel=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
