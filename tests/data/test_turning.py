@@ -34,6 +34,13 @@ def test_clips_depend_on_seed_and_number_alone(clips):
     assert not torch.equal(TurningDigits("train", clips=30).clips, few.clips)
 
 
+def test_clips_are_those_that_kept_runs_have_seen():
+    few = TurningDigits("test", clips=6)
+    assert few.label.tolist() == [8, 21, 14, 1, 17, 22]
+    bright = [9.621, 7.506, 14.719, 13.566, 8.718, 9.161]
+    assert few.clips.float().mean((1, 2, 3, 4)).tolist() == pytest.approx(bright, abs=0.01)
+
+
 @pytest.mark.parametrize("motion", range(4))
 def test_digits_turn_as_the_label_says(motion):
     """Still digits, a quarter turn later: turned to the left for positive rotations."""

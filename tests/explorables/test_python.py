@@ -202,6 +202,7 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
         ],
         (lambda layer: explorables.Voxel(layer, torch.rand(8, 9, 9)), ValueError, r"clip is \(8, 9, 9\); give a tensor"),
         (lambda layer: explorables.Voxel(layer, moving_bar(2, 12)), ValueError, "smaller than the filter"),
+        (lambda layer: explorables.Voxel(layer, moving_bar(3, 3), t=1), ValueError, "t=1: give an integer from 0 to 0"),
         (lambda layer: explorables.Voxel(layer, moving_bar(8, 12), y=10), ValueError, "y=10: give an integer from 0 to 9"),
         (lambda layer: explorables.Rank({}), ValueError, "alpha is dict; give an array of numbers"),
         (lambda layer: explorables.Rank(np.zeros((9, 9, 5, 3))), ValueError, "27 by 45: there is room"),

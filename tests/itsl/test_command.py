@@ -13,7 +13,7 @@ from accelerate import debug_launcher
 
 from stdcf_lib.itsl import Stage, command
 from stdcf_lib.itsl.command import network, parser, stages
-from stdcf_lib.itsl.plan import hours, plan
+from stdcf_lib.itsl.plan import hours, loading, plan
 from stdcf_lib.itsl.presets import PRESETS, SOURCES
 from stdcf_lib.measure import cost
 from stdcf_lib.models import stdcf_r50
@@ -181,6 +181,14 @@ def test_the_same_command_with_direct_costs_what_its_stages_do(kind, words):
 def test_direct_may_be_told_how_long():
     (only,) = stages(parsed("something-v1 --direct 50"))
     assert only.epochs == 50
+
+
+def test_loading_is_clips_by_seconds_after_the_first_batch(monkeypatch):
+    seconds = iter(range(0, 100, 2))
+    monkeypatch.setattr("stdcf_lib.itsl.plan.time.perf_counter", lambda: next(seconds))
+    same = [Stage("t-1", 8, 16, "spatial"), Stage("t-2", 8, 16, "spatial")]
+    training: Any = SimpleNamespace(stages=same, loaded=lambda number: [(torch.zeros(3), None)] * 3)
+    assert loading(training) == [{"stage": "t-1", "clip": "8×16²", "clips_per_second": 1.5}]
 
 
 def test_recipes_are_those_of_the_field():

@@ -158,6 +158,18 @@ def test_atoms_that_train_come_back_from_a_single_tap():
         assert maps.shape[2:] == (stage.frames, stage.size // 2, stage.size // 2)
 
 
+@pytest.mark.parametrize(("rule", "returns"), [("resample", False), ("restore", True)])
+def test_only_restore_lends_atoms_that_train(rule, returns):
+    """To a stage of a quarter of the frames that freezes nothing: φ of one tap is the layer's own from then on, or a loan."""
+    layer = STDCFConv3d(1, 2, 3, padding=1)
+    phi = layer.phi
+    swaps = AtomSwap(layer, Stage("t", 16, 16), rule)
+    swaps.to(Stage("s", 4, 16))
+    assert layer.kernel_size == (1, 3, 3)
+    swaps.to(Stage("t", 16, 16))
+    assert layer.kernel_size == (3, 3, 3) and (layer.phi is phi) == returns
+
+
 def test_frozen_atoms_come_back_as_they_were():
     net, stages = small_net(), schedule(2, 16, 28)
     swaps = AtomSwap(net, stages[0], "resample")
