@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import json
+import mmap
 import os
 import pickletools
 import tempfile
@@ -11,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -162,14 +163,15 @@ def unpickled(path: Path) -> Any:
                         with parts.open(name) as pickled:
                             _see_names(pickled)
         else:  # as torch wrote until version 1.6: five pickles, and the numbers
-            file.seek(0)
-            for _ in range(5):
-                _see_names(file)
+            # A file makes room for as much as is announced, a map of it reads what is there.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                for _ in range(5):
+                    _see_names(content)
         file.seek(0)
         return torch.load(file, weights_only=True, map_location="cpu")
 
 
-def _see_names(pickled: IO[bytes]) -> None:
+def _see_names(pickled: Any) -> None:
     """Refuse long names: torch takes the square of their length in time to say that it does not know one."""
     for code, argument, _ in pickletools.genops(pickled):
         if code.name == "GLOBAL" and len(argument or "") > 1000:

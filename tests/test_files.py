@@ -55,6 +55,7 @@ def test_what_was_written_with_a_digest_comes_back_and_a_change_is_seen(tmp_path
         (lambda marker: pickle.dumps(Trap(marker)), "holds no weights that torch can load"),
         (lambda marker: compressed({"a": torch.zeros(3)}), "it is compressed, and torch does not compress"),
         (lambda marker: b"c" + b"x" * 100_000 + b"\nx\n.", "it names something by 100,002 letters"),
+        (lambda marker: b"\x80\x05\x96" + (1 << 50).to_bytes(8, "little"), "expected 1125899906842624 bytes in a bytearray8"),
     ],
 )
 def test_hostile_files_are_refused_at_once(tmp_path, content, reason):

@@ -990,6 +990,7 @@ def _work(
         os.dup2(sink, 2)
         logging.disable()
         warnings.filterwarnings("error", module="stdcf_lib")
+        torch.set_num_threads(1)  # a fork has not its parent's threads, and would wait for them
         space = psutil.Process().memory_info().vms
         resource.setrlimit(resource.RLIMIT_AS, (space + MOST_SPACE, space + MOST_SPACE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
