@@ -1,0 +1,33 @@
+"""What is said of the record of the measurements; the times themselves are no test's business."""
+
+import copy
+import json
+
+import pytest
+
+from benchmarks.record import RECORD
+from benchmarks.targets import Target, targets
+
+
+@pytest.mark.parametrize(
+    ("found", "bound", "least", "verdict"),
+    [
+        (0.5, 0.58, False, "0.50   at most   0.58   met"),
+        (0.584, 0.58, False, "met"),
+        (0.68, 0.58, False, "missed by 0.10"),
+        (7.0, 8, True, "7.00   at least   8.00   missed by 1.00"),
+        (9.0, 8, True, "met"),
+    ],
+)
+def test_a_target_says_by_how_much_it_is_missed(found, bound, least, verdict):
+    assert str(Target("one", found, bound, least)).endswith(verdict)
+
+
+def test_every_target_is_in_the_record_and_follows_it():
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    found = targets(record)
+    assert len({one.what for one in found}) == len(found) > 40 and all(one.found > 0 for one in found)
+    slower = copy.deepcopy(record)
+    slower["Layers"]["C: res3, 2 threads"]["ms"]["STDCF N=2, atoms"]["forward, ms"] *= 2
+    (one,) = (pair for pair in zip(targets(slower), found, strict=True) if pair[0] != pair[1])
+    assert one[0].found == pytest.approx(2 * one[1].found) and one[0].what.startswith("128 channels, N=2, atoms, forward, 2")
