@@ -1,7 +1,7 @@
 """What the measurements were to reach, beside what they did: `python -m benchmarks.targets` prints it from the record.
 
-Why some are missed, as far as we know: two threads wait for a memory that this machine shares with others, so that recordings of
-the same code differ. φ that is frozen saves nothing where parameters learn from the gradient of the filters. With 512 channels
+Why some are missed, as far as we know: two threads wait for a memory that this machine shares with others, so that recordings
+of one code differ. φ that is frozen saves nothing where parameters learn from the gradient of the filters. With 512 channels
 α is larger than the clips, and is reordered for each step. Much of a training step of R50 is what all families have in common.
 The rule of "auto" is one for any number of threads.
 """
