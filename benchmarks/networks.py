@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.layers import medians
+from benchmarks.layers import PASSES, ROUNDS, in_passes, medians
 from benchmarks.record import keep
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.models import KTHNet, ReconstructionAutoencoder, SmallVideoNet, stdcf_r50
@@ -84,8 +84,8 @@ def measured(title: str) -> dict[str, dict[str, float]]:
     shape, makers = NETWORKS[title]
     x = torch.rand(shape).to(memory_format=LAST)
     networks = {name: make().to(memory_format=LAST) for name, make in makers.items()}
-    forward = medians({name: evaluated(network, x) for name, network in networks.items()})
-    step = medians({name: trained(network, x) for name, network in networks.items()})
+    forward = medians({name: evaluated(network, x) for name, network in networks.items()}, ROUNDS // PASSES)
+    step = medians({name: trained(network, x) for name, network in networks.items()}, ROUNDS // PASSES)
     return {name: {"evaluation, ms": forward[name], "training step, ms": step[name]} for name in networks}
 
 
@@ -124,15 +124,7 @@ def peak(what: str, name: str) -> float:
 
 
 def main() -> None:
-    results: dict[str, Any] = {"machine": machine()}
-    for threads in (2, 1):
-        torch.set_num_threads(threads)
-        for title in NETWORKS:
-            torch.manual_seed(0)
-            results[f"{title}, {threads} threads"] = found = measured(title)
-            for name, row in found.items():
-                ratios = (row[what] / found["full 3D"][what] for what in row)
-                print(f"{title}, {threads} threads, {name}: {row}, of full 3D's", *(f"{one:.2f}" for one in ratios), flush=True)
+    results: dict[str, Any] = {"machine": machine()} | in_passes(NETWORKS, measured)
     for channels in ("64", "128", "256", "512"):
         results[f"peak of a training step, {channels} channels, MB"] = {name: peak(channels, name) for name in LAYERS}
     first = next(iter(NETWORKS))

@@ -43,7 +43,7 @@ MOST = 256 << 20
 MUCH = 50_000_000
 """Multiplications a product of α takes, from which on Winograd pays. [ours]"""
 
-MANY_CHANNELS, MANY_VOXELS = 64, 512
+MANY_CHANNELS, MANY_VOXELS = 64, 1024
 """From how many on, of so much to do, F(4, 3) pays. [ours]"""
 
 
@@ -173,14 +173,14 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
 
-    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution, touching a map of Z or G
-    once takes as long as 26 or 105 of them, and a call as long as 8 million of one thread. So, for one voxel and one pair of
-    channels, the atoms take 1.4 · (products) + 26 · (times Z is touched) · M / O + 105 · (times G is touched) · N / C + the
-    calls, and the filters kt·kh·kw, three times as many with gradients; Winograd touches its X_i too, of the size of the input.
-    To that comes what it takes the parameters to learn, from the maps or from the gradient of the filters (`_learning`). The
-    atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which records what that
-    costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a CPU, the filters
-    are chosen.
+    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution. With t threads, touching
+    a map of Z or G once takes as long as z = 10 + 8 t or g = 25 + 40 t of these, as threads share memory, and a call as long
+    as 4 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.4 · (products) + z · (times Z is
+    touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
+    gradients; Winograd touches its X_i too, of the size of the input. To that comes what it takes the parameters to learn, from
+    the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than
+    .98 of that. Fitted to `make bench`, which records what that costs. Below 16 channels or half a billion multiplications, in
+    anything but float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -201,7 +201,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     passes, touched, touched_g, calls, learning = maps, 1, 1, 2 * tiles, 0.0
     if any(learns):
         passes += maps
-        touched, touched_g = 4 if way.stride[1:] == (1, 1) else 8, 3
+        touched, touched_g = 3 if way.stride[1:] == (1, 1) else 8, 3
         calls += 4 * tiles
     if any(learns[1:]):
         from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, learns[1:])
@@ -211,8 +211,8 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
             learning += 1.4 * maps * atoms if transposed else 0
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
     planes = maps * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
-    by_atoms = 1.4 * passes * atoms + 26 * touched * planes / outs + 105 * touched_g * maps / ins
-    by_atoms += learning + 8e6 * threads * calls / (ins * outs * voxels)
+    by_atoms = 1.4 * passes * atoms + (10 + 8 * threads) * touched * planes / outs
+    by_atoms += (25 + 40 * threads) * touched_g * maps / ins + learning + 4e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 

@@ -2,6 +2,7 @@ import itertools
 import multiprocessing
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -314,6 +315,12 @@ def test_a_checkpoint_is_due_by_the_clock(monkeypatch):
     loop = _Loop(model, Optimization(optimizer), None, None, None)
     monkeypatch.setattr(time, "monotonic", lambda: loop.saved + 90)
     assert loop.due(1) and not loop.due(2) and loop.due(0)
+    asked = []  # of several processes the first one says, and is asked at intervals only
+    asks: Any = SimpleNamespace(num_processes=2, device="cpu", gather=lambda late: asked.append(bool(late)) or ~late)
+    loop.accelerator = asks
+    assert [loop.due(1) for loop.done in range(2 * READ_EVERY)] == [False] * 2 * READ_EVERY and asked == [True] * 2
+    assert [loop.due(2) for loop.done in (READ_EVERY, READ_EVERY + 1)] == [True, False] and asked == [True] * 2 + [False]
+    assert loop.due(0) and len(asked) == 3
 
 
 def test_the_loss_is_read_at_intervals_and_none_is_lost(monkeypatch):

@@ -98,9 +98,7 @@ def _of_torchvision(name: str, weights: str | None) -> nn.Module:
 def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)  # not None, as its name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))  # as Python does where it runs a file, for the files beside it
     try:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.attack import inputs
-from tests.attack.inputs import KINDS, Case, Finding, Kind, attack, hostile, tried
+from tests.attack.bad_input.bent import Case, hostile
+from tests.attack.inputs import KINDS, Finding, Kind, attack, tried
 
 FEWER = {"convert": 8, "predict": 12}
 

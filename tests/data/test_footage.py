@@ -157,6 +157,8 @@ def test_a_video_that_is_too_short_holds_its_last_frame(tmp_path, write_video, n
     clip, _ = Kinetics(tmp_path / "list.txt", tmp_path, training=False, frames=4, stride=2, size=105, views=(1, 1))[0]
     assert clip.shape == (3, 4, 105, 105)
     assert numbers(decode(path, 0, 4, 2, hold=True)[..., 0]) == [0, 2, 4, 4]
+    training = Kinetics(tmp_path / "list.txt", tmp_path, training=True, frames=4, stride=2, size=105)
+    assert all(training._numbers(5, None) == [0, 2, 4, 6] for _ in range(20))
     with pytest.raises(VideoError, match="too short"):
         decode(path, 5, 4, 2, hold=True)
     assert frame_count(path) == 5

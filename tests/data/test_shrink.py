@@ -243,6 +243,24 @@ def test_times_stay(tmp_path, write_video, numbers, suffix):
     assert numbers(decode_gray(tmp_path / "small.mp4")) == list(range(10))
 
 
+def test_a_video_becomes_the_same_file_always(tmp_path):
+    """A texture that moves, as of pictures without one a faulty encoder makes the same bytes, too."""
+    texture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        made = container.add_stream("mpeg4", rate=25)
+        made.width, made.height, made.pix_fmt, made.bit_rate = 320, 240, "yuv420p", 4_000_000
+        for t in range(60):
+            x, y = int(70 + 60 * np.sin(t / 7)), int(30 + 30 * np.cos(t / 5))
+            seen = np.ascontiguousarray(texture[y : y + 240, x : x + 320])
+            container.mux(made.encode(av.VideoFrame.from_ndarray(seen, format="rgb24")))
+        container.mux(made.encode())
+    files = set()
+    for _ in range(10):
+        shrink(tmp_path / "clip.mp4", tmp_path / "small.mp4", 128)
+        files.add((tmp_path / "small.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_of_frames_shown_at_once_the_first_stays(tmp_path, write_video, numbers):
     with av.open(str(write_video(tmp_path / "clip.mp4", 6))) as clip, av.open(str(tmp_path / "film.mkv"), "w") as film:
         made = film.add_stream_from_template(clip.streams.video[0])

@@ -33,7 +33,7 @@ def test_a_notebook_stores_the_same_bytes_each_time_and_no_script(make, name):
     once, again = (bundle(make[name]()) for _ in range(2))
     kept = ["text/plain", "image/png", MIME]
     assert [once[mime] for mime in kept] == [again[mime] for mime in kept]
-    assert set(once) - {WIDGET} == set(kept)
+    assert set(once) == {WIDGET, *kept}
     assert "0x" not in once["text/plain"]
     assert once[MIME]["name"] == name
     numbers = json.dumps(once[MIME]["state"])

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from stdcf_lib.conv import STDCFConv3d
-from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, top, view
+from stdcf_lib.itsl import AtomSwap, Recipe, Stage, run, schedule, shared_bn, top, view
 from stdcf_lib.itsl.log import logged
 from stdcf_lib.itsl.run import Training
 from stdcf_lib.models import SmallVideoNet
@@ -484,6 +484,20 @@ def test_a_run_kept_at_half_the_size_is_never_there_at_full_size(tmp_path, monke
     assert {str(types) for name, types in written if name != "run"} == {"{torch.float32}"}
     for name, tensor in Run(tmp_path / "run").weights.items():
         assert torch.equal(net.state_dict()[name], tensor.to(net.state_dict()[name]))
+
+
+@pytest.mark.parametrize(("remembers", "momentum"), [(True, 0.1), (True, None), (False, 0.1)])
+def test_bn_that_processes_share_does_what_bn_of_the_whole_batch_does(remembers, momentum, monkeypatch):
+    """Here the others' clips are the same again, so that sums are doubled."""
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(shared_bn, "_over_processes", lambda own: 2 * own)
+    alone, shared = (nn.Sequential(nn.BatchNorm3d(3, momentum=momentum, track_running_stats=remembers)) for _ in range(2))
+    for seed in range(2):
+        clips = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
+        with shared_bn.shared_bn(shared, on_gpu=False):
+            found = shared(clips)
+        torch.testing.assert_close(found, alone(clips.repeat(2, 1, 1, 1, 1)).chunk(2)[0])
+    torch.testing.assert_close(shared.state_dict(), alone.state_dict())
 
 
 def test_bn_is_estimated_anew_and_atoms_swapped_for_the_scores_at_full_size(tmp_path, monkeypatch):
