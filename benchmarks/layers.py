@@ -1,20 +1,23 @@
 """One layer at a time against its peers: the 3D convolutions of Tables B and C, two of Table A, and others
 that are strided, dilated, transposed, thin or small.
 
-`python -m benchmarks.layers` prints and records milliseconds by form, and what `evaluation="auto"` makes of them.
+`python -m benchmarks.layers [CASE …]` prints and records milliseconds by form, of all cases or of those named, and what
+`evaluation="auto"` makes of all.
 """
 
+import argparse
+import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.video.resnet import Conv2Plus1D
 
-from benchmarks.record import keep
+from benchmarks.record import RECORD, keep
 from stdcf_lib import Rank1Conv3d, STDCFConv3d, STDCFConvTranspose3d, forms
 from stdcf_lib.runs import machine
 
@@ -62,6 +65,7 @@ CASES = {
     "32 to 32": Case(32, 32, 56),
     "48 to 48": Case(48, 48, 28),
     "32 to 64, halved": Case(32, 64, 14, (1, 2, 2), clips=16, frames=16),
+    "64 to 64, halved": Case(64, 64, 7, (1, 2, 2), clips=64, frames=16),
     "64 to 128": Case(64, 128, 28),
     "64, one clip": Case(64, 64, 56, clips=1),
     "64, small": Case(64, 64, 7),
@@ -207,19 +211,26 @@ def judged(found: dict[str, Any], case: Case) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
+def main(names: Sequence[str] = tuple(CASES)) -> None:
+    """Measure cases by name; what is known of the others stays."""
+    record = json.loads(RECORD.read_text(encoding="utf-8"))["Layers"]
+    times = {title: row["ms"] for title, row in record.items() if title != "machine"}
+    times |= in_passes(names, lambda title: measured(CASES[title]))
     results: dict[str, Any] = {"machine": machine()}
-    for title, found in in_passes(CASES, lambda title: measured(CASES[title])).items():
-        case, threads = CASES[title.rsplit(", ", 1)[0]], int(title.split()[-2])
+    for threads in (2, 1):
         torch.set_num_threads(threads)
-        results[title] = {"case": case._asdict(), "ms": found, "auto": judged(found, case)}
-        base = min(found[name]["both, ms"] for name in ("Conv3d", "Conv3d, last"))
-        first = min(found[name]["forward, ms"] for name in ("Conv3d", "Conv3d, last"))
-        print(f"{title}: Conv3d {first} / {base} ms; ", "; ".join(
-            f"{name} {row['forward, ms'] / first:.2f} / {row['both, ms'] / base:.2f}" for name, row in found.items()
-            if not name.startswith("Conv3d")), flush=True)  # fmt: skip
+        for name, case in CASES.items():
+            found = times[title := f"{name}, {threads} threads"]
+            results[title] = {"case": case._asdict(), "ms": found, "auto": judged(found, case)}
+            base = min(found[name]["both, ms"] for name in ("Conv3d", "Conv3d, last"))
+            first = min(found[name]["forward, ms"] for name in ("Conv3d", "Conv3d, last"))
+            print(f"{title}: Conv3d {first} / {base} ms; ", "; ".join(
+                f"{name} {row['forward, ms'] / first:.2f} / {row['both, ms'] / base:.2f}" for name, row in found.items()
+                if not name.startswith("Conv3d")), flush=True)  # fmt: skip
     keep({"Layers": results})
 
 
 if __name__ == "__main__":
-    main()
+    words = argparse.ArgumentParser("benchmarks.layers", description=__doc__)
+    words.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all without any")
+    main(words.parse_args().cases or tuple(CASES))

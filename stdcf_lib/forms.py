@@ -12,8 +12,8 @@ the same sum in the order, and in the layout, in which a CPU is quick about it::
 
 Three things make that order pay. Channels are last in memory, so that each step reads and writes whole vectors and none copies.
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
-more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again; or, with
-few channels, where Z is large beside the work that it saves, has the parameters learn from the gradient of W.
+more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again; or,
+where Z is large beside the work that it saves, has the parameters learn from the gradient of W.
 
 With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames, stride 1 and enough to do, time runs by
 Winograd's F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the
@@ -171,13 +171,14 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 
 
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
-    """Whether `by_atoms` takes less time than one convolution with `filters`, by a rule in shapes: what "auto" chooses. [ours]
+    """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by, a rule in shapes and threads.
 
     A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution. With t threads, touching
     a map of Z or G once takes as long as z = 10 + 8 t or g = 25 + 40 t of these, as threads share memory, and a call as long
     as 4 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.4 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
-    gradients; Winograd touches its X_i too, of the size of the input. To that comes what it takes the parameters to learn, from
+    gradients; Winograd touches its X_i too, of the size of the input, and with a stride the larger input weighs, the more with
+    gradients. To that comes what it takes the parameters to learn, from
     the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than
     .98 of that. Fitted to `make bench`, which records what that costs. Below 16 channels or half a billion multiplications, in
     anything but float32 and on anything but a CPU, the filters are chosen.
@@ -201,31 +202,37 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     passes, touched, touched_g, calls, learning = maps, 1, 1, 2 * tiles, 0.0
     if any(learns):
         passes += maps
-        touched, touched_g = 3 if way.stride[1:] == (1, 1) else 8, 3
+        touched, touched_g = 3, 3
         calls += 4 * tiles
     if any(learns[1:]):
-        from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, learns[1:])
+        from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns[1:])
         learning = min(from_maps, from_filters)
         if from_maps < from_filters and learns[2]:
             calls += 3 * atoms * tiles
             learning += 1.4 * maps * atoms if transposed else 0
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
-    planes = maps * (atoms + way.stride[1] * way.stride[2]) if winograd else atoms
-    by_atoms = 1.4 * passes * atoms + (10 + 8 * threads) * touched * planes / outs
+    pixels = way.stride[1] * way.stride[2]
+    planes = touched * (maps * (atoms + pixels) if winograd else atoms)
+    if pixels > 1:
+        planes += (25 if any(learns) else 3) * pixels * (maps if winograd else 1)
+    by_atoms = 1.4 * passes * atoms + (10 + 8 * threads) * planes / outs
     by_atoms += (25 + 40 * threads) * touched_g * maps / ins + learning + 4e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
 
-def _learning(alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, learns: Sequence[bool]) -> tuple[float, float]:
+def _learning(
+    alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, voxels: float, learns: Sequence[bool]
+) -> tuple[float, float]:
     """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z, and from the gradient of the filters, in
-    the units of `quicker`."""
-    outs, atoms, (count, length) = len(alpha), len(psi), phi.shape
+    the units of `quicker`: a product with the maps 1.6, touching one of them 26 for each thread, and a filter's number 100."""
+    outs, atoms, (count, length), taps = len(alpha), len(psi), phi.shape, psi[0].numel()
     windows = (winograd + 2) / winograd if winograd else 1
     # φ learns from how α's gradient differs from frame to frame of the kernel.
     products = windows if winograd else length if learns[2] or count >= length else count
-    from_maps = 1.4 * products * atoms + 26 * windows * atoms * (2 + learns[1]) / outs
-    return from_maps, psi[0].numel() * (windows if winograd else length / way.stride[0])
+    from_maps = 1.6 * products * atoms + 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
+    from_filters = taps * (windows if winograd else length / way.stride[0])
+    return from_maps, from_filters + 100 * taps * (winograd + 2 if winograd else length) / voxels
 
 
 def _transformed() -> bool:
@@ -348,8 +355,9 @@ def _backward(
     x: Tensor | None, gy: Tensor, size: Any, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """The gradients of x, of which (T, H, W) is `size`, of α, ψ and φ, as far as they are needed; x may be None for its own."""
-    winograd = winograd_frames(math.prod(gy.shape[:4]), alpha, phi, size[0], way, gy.dtype)
-    from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, needs[1:])
+    voxels = math.prod(gy.shape[:4])
+    winograd = winograd_frames(voxels, alpha, phi, size[0], way, gy.dtype)
+    from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, needs[1:])
     found = _Gradients(
         gy.new_empty(len(gy), *size, alpha.shape[1]) if needs[0] else None,
         torch.zeros_like(psi) if needs[2] else None,

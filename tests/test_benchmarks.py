@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.record import RECORD
 from benchmarks.targets import Target, targets
+from stdcf_lib.experiments import steps
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,11 @@ def test_a_target_says_by_how_much_it_is_missed(found, bound, least, verdict):
 
 def test_every_target_is_in_the_record_and_follows_it():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
-    found = targets(record)
+    on_gpu = steps.records()[0]
+    found = targets(record, on_gpu)
     assert len({one.what for one in found}) == len(found) > 40 and all(one.found > 0 for one in found)
     slower = copy.deepcopy(record)
     passes = slower["Layers"]["C: res3, 2 threads"]["ms"]["STDCF N=2, atoms"]["passes"]
     passes["forward, ms"] = [2 * time for time in passes["forward, ms"]]
-    (one,) = (pair for pair in zip(targets(slower), found, strict=True) if pair[0] != pair[1])
+    (one,) = (pair for pair in zip(targets(slower, on_gpu), found, strict=True) if pair[0] != pair[1])
     assert one[0].found == pytest.approx(2 * one[1].found) and one[0].what.startswith("128 channels, N=2, atoms, forward, 2")

@@ -166,20 +166,22 @@ def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, tea
 
 
 @pytest.mark.parametrize(
-    ("channels", "count", "learns", "stride", "expected"),
+    ("channels", "size", "count", "learns", "stride", "expected"),
     [
-        (64, 2, "αψφ", 1, "filters"),
-        (128, 2, "αψφ", 1, "filters"),
-        (256, 2, "αψφ", 1, "maps"),
-        (64, 2, "α", 1, "filters"),
-        (192, 2, "α", 1, "maps"),
-        (48, 3, "ψ", 1, "filters"),
-        (128, 2, "α", (2, 1, 1), "filters"),
-        (256, 3, "αφ", (1, 2, 2), "maps"),
+        (64, 16, 2, "αψφ", 1, "filters"),
+        (128, 16, 2, "αψφ", 1, "filters"),
+        (256, 16, 2, "αψφ", 1, "maps"),
+        (64, 16, 2, "α", 1, "filters"),
+        (192, 16, 2, "α", 1, "maps"),
+        (48, 16, 3, "ψ", 1, "filters"),
+        (128, 16, 2, "α", (2, 1, 1), "filters"),
+        (256, 16, 3, "αφ", (1, 2, 2), "maps"),
+        (64, 5, 2, "αψφ", 1, "maps"),
     ],
 )
-def test_parameters_learn_from_what_takes_less(monkeypatch, channels, count, learns, stride, expected):
+def test_parameters_learn_from_what_takes_less(monkeypatch, channels, size, count, learns, stride, expected):
     """The gradient of the filters belongs to all channels, that of the maps to groups of one or to a product."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for bound in ("MUCH", "MANY_CHANNELS", "MANY_VOXELS"):
         monkeypatch.setattr(forms, bound, 0)
     one = STDCFConv3d(channels, channels, 3, stride, 1, bias=False, temporal_atoms=count, evaluation="atoms")
@@ -190,7 +192,7 @@ def test_parameters_learn_from_what_takes_less(monkeypatch, channels, count, lea
     monkeypatch.setattr(forms, "_gradient", spied)
     outer = forms._outer
     monkeypatch.setattr(forms, "_outer", lambda *a: [seen.add("maps"), outer(*a)][1])
-    y = one(torch.randn(1, channels, 4, 3, 3))
+    y = one(torch.randn(1, channels, 4, size, size))
     torch.autograd.grad(y.sum(), [p for p in one.parameters() if p.requires_grad])
     assert seen == {expected}
 
