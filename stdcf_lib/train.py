@@ -371,6 +371,8 @@ def _like(name: str, kept: Any, fresh: Any) -> None:
     elif isinstance(fresh, Tensor):
         if not isinstance(kept, Tensor) or kept.shape != fresh.shape or kept.layout != fresh.layout:
             raise ValueError(f"{name} is no tensor of shape {tuple(fresh.shape)}")
+    elif isinstance(kept, int) and abs(kept) >= 2**63:
+        raise ValueError(f"{name} is too large a number")
     elif not isinstance(kept, int | float) and type(kept) is not type(fresh):
         raise ValueError(f"{name} is {type(kept).__name__}")
 

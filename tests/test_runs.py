@@ -153,7 +153,10 @@ def test_a_folder_is_held_by_one_process_until_it_ends_or_dies(tmp_path):
     Run(tmp_path).finish(nn.Linear(1, 1), [])
     for name in (f".checkpoint.pt.x9{HALF_WRITTEN}", "checkpoint.pt"):  # what one that is killed while it finishes leaves
         (tmp_path / name).write_text("half")
+    (tmp_path / ".lock").write_text(999 * "of a process with a longer name")
     with Run(tmp_path).held():
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert "longer" not in (tmp_path / ".lock").read_text()
         assert sorted(os.listdir(tmp_path)) == [".lock", "metrics.jsonl", "weights.safetensors"]
     assert not (tmp_path / ".lock").exists()
 

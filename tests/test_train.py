@@ -364,6 +364,7 @@ def _without(state, *names):
         (lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(2)) or state, "exp_avg is no tensor of shape"),
         (lambda state: _without(state, "norm"), "norm"),
         (lambda state: state["optimizer"]["param_groups"][0]["params"].reverse() or state, "optimizer has other parameters"),
+        (lambda state: state["optimizer"]["param_groups"][0].update(lr=10**30) or state, "0 lr is too large a number"),
         (lambda state: state | {"done": -1}, "done=-1: give an integer of at least 0"),
         (lambda state: state | {"totals": {"loss": 1.0}}, "its totals are of no step"),
         (lambda state: None, "not subscriptable"),

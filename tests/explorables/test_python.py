@@ -65,6 +65,12 @@ def test_another_state_gives_another_picture(make, name, trait, value):
     assert bundle(view)["image/png"] != before
 
 
+def test_dilation_times_speed_over_tempo_is_what_a_filter_sees(layer):
+    alike: list[Any] = [{"speed": 1.5}, {"speed": 0.75, "dilation": 2}, {"speed": 3.0, "tempo": 2.0}]
+    first, *others = (explorables.Filter(layer, **seen).drawing().arrays for seen in alike)
+    assert all(np.array_equal(first[name], other[name]) for other in others for name in first)
+
+
 def test_the_layer_and_the_view_follow_each_other(layer):
     view = explorables.Filter(layer, output=1)
     before = layer.alpha.detach().clone()
@@ -176,6 +182,8 @@ def test_a_stored_notebook_comes_to_life_in_nbconvert(make, name):
     exporter = HTMLExporter(preprocessors=["stdcf_lib.explorables.bring_to_life"])
     html, _ = exporter.from_notebook_node(nbformat.from_dict(notebook))
     assert html.count("<iframe") == 1 and "srcdoc=" in html
+    base.bring_to_life(notebook)
+    assert set(cell.outputs[0].data) == {"text/plain", "image/png", "text/html"}  # a widget without its kernel shows nothing
 
 
 @pytest.mark.parametrize(
