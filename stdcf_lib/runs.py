@@ -160,7 +160,7 @@ class Run:
         for readers until the run is finished."""
         content = io.BytesIO()  # torch, writing a file itself, would answer a full disk with an error of its own format
         torch.save({"state": state, "metrics": metrics}, content)
-        self.keep("checkpoint.pt", content.getbuffer())
+        self.keep("checkpoint.pt", _sealed(content))
         self._write_metrics(metrics)
 
     def restore(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -173,9 +173,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            with zipfile.ZipFile(path) as parts:  # which has a checksum of each part, and torch does not look at them
-                if changed := parts.testzip():
-                    raise ValueError(f"{changed} in it was changed after it was written")
+            _see_unchanged(path)
             kept = unpickled(path)
             return kept["state"], kept["metrics"]
         except Exception as error:  # torch raises what its parts raise: RuntimeError, UnpicklingError, EOFError, KeyError, …
@@ -309,6 +307,32 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": _commit(),
     }
+
+
+def _sealed(content: io.BytesIO) -> memoryview:
+    """A zip whose comment is a digest of it as it was without; the length of the comment is what it ended with."""
+    digest = _digest(content.getbuffer())
+    content.seek(-2, os.SEEK_END)
+    content.write(len(digest).to_bytes(2, "little") + digest)
+    return content.getbuffer()
+
+
+def _digest(content: memoryview) -> bytes:
+    return f"sha256 {hashlib.sha256(content).hexdigest()}".encode()
+
+
+def _see_unchanged(path: Path) -> None:
+    """Look at the checksums of a checkpoint's parts, as torch does not, and at the digest of the whole, which one of an older
+    version has not."""
+    with zipfile.ZipFile(path) as parts:
+        if changed := parts.testzip():
+            raise ValueError(f"{changed} in it was changed after it was written")
+        digest = parts.comment
+    if digest:
+        whole = bytearray(path.read_bytes())
+        whole[-len(digest) - 2 :] = bytes(2)
+        if _digest(memoryview(whole)) != digest:
+            raise ValueError("it was changed after it was written")
 
 
 def _as_read_back(config: dict[str, Any]) -> dict[str, Any]:

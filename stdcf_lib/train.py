@@ -387,6 +387,8 @@ def _fits(state: dict[Any, Any], optimizer: torch.optim.Optimizer) -> None:
         for name, value in of_one.items():
             if isinstance(value, Tensor):
                 _like(f"optimizer {name}", value, torch.zeros(()) if name == "step" else parameters[place])
+            elif value is not None and name != "step":
+                raise ValueError(f"optimizer {name} is {type(value).__name__}")
 
 
 def _copied(state: Any) -> Any:

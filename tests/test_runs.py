@@ -242,6 +242,25 @@ def test_bits_that_have_changed_are_seen(tmp_path, name):
         _ = run.restore() if name == "checkpoint.pt" else run.weights
 
 
+def test_a_checkpoint_whose_list_of_parts_has_changed_is_refused(tmp_path):
+    """Torch would find other numbers under the names, and no checksum of a part tells."""
+    run = Run(tmp_path)
+    run.save({"model": nn.Linear(2, 1).state_dict()}, [])
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    end = len(whole) - 73  # where the comment's length is, of which all that matters is that the comment is as it was
+    for place in (*range(whole.index(b"PK\1\2"), end), *range(end + 2, len(whole))):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
+        with pytest.raises(DamagedRun, match=r"checkpoint.pt cannot be read"):
+            run.restore()
+
+
+def test_a_checkpoint_without_a_digest_is_read(tmp_path):
+    """As an older version wrote it."""
+    torch.save({"state": {"done": 3}, "metrics": []}, tmp_path / "checkpoint.pt")
+    assert Run(tmp_path).restore() == ({"done": 3}, [])
+
+
 def test_weights_without_a_digest_are_read(tmp_path):
     """As others write them, and as runs of before have kept them."""
     save_file({"w": torch.ones(2)}, tmp_path / "weights.safetensors")

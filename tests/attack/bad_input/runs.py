@@ -190,7 +190,9 @@ def checkpoints(chance: random.Random, place: Path) -> Case:
     else:
         tree = _checkpoint(adam if how > 1 else not adam)
         torch.save(bent_tree(chance, tree, TORCH_VALUES) if how > 3 else tree, content)
-        whole = content.getvalue()
+        if how == 3:
+            Run(place).save(**tree)
+        whole = file.read_bytes() if how == 3 else content.getvalue()
         file.write_bytes(bent(chance, whole) if how == 2 else flipped(chance, whole) if how == 3 else whole)
         if how == 3:
             return Case(lambda: _same((Run(place).restore() or ({}, []))[0]["model"], tree["state"]["model"]), named(file))
