@@ -362,6 +362,7 @@ def _without(state, *names):
         (lambda state: state | {"optimizer": torch.optim.RMSprop(start()[0].parameters()).state_dict()}, "has not the parts"),
         (lambda state: state | {"optimizer": {"state": {0: {"step": torch.ones(2)}}, "param_groups": None}}, "."),
         (lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(2)) or state, "exp_avg is no tensor of shape"),
+        (lambda state: [one.update(exp_avg=3) for one in state["optimizer"]["state"].values()] and state, "exp_avg is int"),
         (lambda state: _without(state, "norm"), "norm"),
         (lambda state: state["optimizer"]["param_groups"][0]["params"].reverse() or state, "optimizer has other parameters"),
         (lambda state: state["optimizer"]["param_groups"][0].update(lr=10**30) or state, "0 lr is too large a number"),
