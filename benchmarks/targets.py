@@ -74,10 +74,10 @@ def targets(record: dict[str, Any], on_gpu: dict[str, Any]) -> list[Target]:
     peaks = networks[f"peak of a training step, {R50}, MB"]
     found += [Target(f"R50, {name}, peak of a step, of full 3D's", peaks[name] / peaks["full 3D"], 1.05) for name in
               ("STDCF, N=2", "STDCF")]  # fmt: skip
-    choices = [rule for title, row in layers.items() if title != "machine" for rule in row["auto"]]
-    for words, of in (("", "over the better"), (", in every pass", "in every pass")):
-        worst = max(rule[of] for rule in choices)
-        found.append(Target(f"what auto takes, of the better form's, worst of {len(choices)}{words}", worst, 1.03))
+    choices = [rule["over the better"] for title, row in layers.items() if title != "machine" for rule in row["auto"]]
+    above = sum(choice > 1.03 for choice in choices)
+    words = f"what auto takes, of the better form's, worst of {len(choices)} ({above} above)"
+    found.append(Target(words, max(choices), 1.03))
     clips, loaded, imports = (data[name] for name in data if name != "machine")
     found.append(Target("TR-MNIST, times as fast as scipy", clips["scipy"] / clips["TRMNIST"], 8, least=True))
     found.append(Target("loader, of PyAV alone", loaded["Kinetics, 224²"] / loaded["PyAV alone"], 0.7, least=True))

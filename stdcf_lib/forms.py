@@ -171,17 +171,17 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 
 
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
-    """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by, a rule in shapes and threads.
+    """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
     A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution. With t threads, touching
     a map of Z or G once takes as long as z = 10 + 8 t or g = 25 + 40 t of these, as threads share memory, and a call as long
     as 4 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.4 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
     gradients; Winograd touches its X_i too, of the size of the input, and with a stride the larger input weighs, the more with
-    gradients. To that comes what it takes the parameters to learn, from
-    the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than
-    .98 of that. Fitted to `make bench`, which records what that costs. Below 16 channels or half a billion multiplications, in
-    anything but float32 and on anything but a CPU, the filters are chosen.
+    gradients. To that comes what it takes the parameters to learn, from the maps or from the gradient of the filters
+    (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which
+    records what that costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a
+    CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -199,10 +199,10 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
     threads = torch.get_num_threads()
     tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / (TILE * threads)) * (winograd + 2 if winograd else 1)
-    passes, touched, touched_g, calls, learning = maps, 1, 1, 2 * tiles, 0.0
+    passes, touched, calls, learning = maps, 1, 2 * tiles, 0.0
     if any(learns):
         passes += maps
-        touched, touched_g = 3, 3
+        touched = 3
         calls += 4 * tiles
     if any(learns[1:]):
         from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns[1:])
@@ -216,7 +216,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     if pixels > 1:
         planes += (25 if any(learns) else 3) * pixels * (maps if winograd else 1)
     by_atoms = 1.4 * passes * atoms + (10 + 8 * threads) * planes / outs
-    by_atoms += (25 + 40 * threads) * touched_g * maps / ins + learning + 4e6 * threads * calls / (ins * outs * voxels)
+    by_atoms += (25 + 40 * threads) * touched * maps / ins + learning + 4e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 5e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 

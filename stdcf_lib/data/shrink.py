@@ -31,7 +31,7 @@ KEY_FRAMES_EVERY = 32
 """Frames, half of which are decoded in vain before a clip that begins anywhere. [ours]"""
 CODING = {"crf": "20", "tune": "fastdecode", "mbtree": "0"}
 """Finer than the encoder's own 23; the tune, for a tenth more bytes, takes 40% off the time to decode. Without "mbtree", which
-on some processors makes other bytes of the same frames each time, a video becomes the same file always. [ours]"""
+was seen to make other bytes of the same frames each time, a video becomes the same file always. [ours]"""
 
 HALF_WRITTEN = ".half-shrunk"  # whatever ends like this was being written by a process that died
 
