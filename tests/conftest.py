@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+# What is drawn is the same each time, and no test is of time: a machine may be busy.
+settings.register_profile("drawn", deadline=None, derandomize=True, database=None)
+settings.load_profile("drawn")
 
 
 def _absent(what: str, reason: str) -> NoReturn:

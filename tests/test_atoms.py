@@ -12,7 +12,7 @@ from stdcf_lib import STDCFConv3d
 from stdcf_lib.atoms import spatial_atoms, stretch, temporal_atoms
 
 GRIDS = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (7, 7), (3, 5), (5, 2), (1, 3)]
-drawn = settings(max_examples=60, derandomize=True, deadline=None, database=None)
+drawn = settings(max_examples=60)
 
 
 def offered(make, size, family):

@@ -111,7 +111,6 @@ def test_unfold_puts_channel_pairs_into_blocks():
 
 
 @given(SHAPES)
-@settings(deadline=None)
 def test_fold_undoes_unfold(shape):
     alpha = random_alpha(*shape)
     np.testing.assert_array_equal(capacity.tensorize(capacity.matricize(alpha), *shape[:2]), alpha)
@@ -155,7 +154,7 @@ def test_rank_of_the_whole_is_bounded_and_of_a_block_is_not_one():
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 @given(shape=SHAPES, middle=st.integers(1, 20))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_nearest_rank1_factors_and_error_are_true(convert, shape, middle):
     alpha = convert(random_alpha(*shape))
     nearest: Any = capacity.nearest_rank1(alpha, middle)

@@ -25,7 +25,7 @@ TRANSPOSES = [
     {"kernel_size": 3, "stride": 2, "dilation": (2, 1, 2), "bias": False},
 ]
 # The same examples on every run, and no limit on the time that one may take.
-drawn = settings(max_examples=60, derandomize=True, deadline=None, database=None)
+drawn = settings(max_examples=60)
 
 CASES = [(STDCFConv3d, Rank1Conv3d, nn.Conv3d, options) for options in CONVOLUTIONS]
 CASES += [(STDCFConvTranspose3d, Rank1ConvTranspose3d, nn.ConvTranspose3d, options) for options in TRANSPOSES]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stdcf_lib.decompose import energies, joint_decomposition
 
-drawn = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+drawn = settings(max_examples=40)
 
 
 def filters(*shape, seed=0):

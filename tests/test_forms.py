@@ -197,7 +197,7 @@ def test_parameters_learn_from_what_takes_less(monkeypatch, channels, size, coun
     assert seen == {expected}
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_drawn_shapes_agree(data):
     """Whatever is drawn takes the quick way or the layers, and gives the filters' numbers."""

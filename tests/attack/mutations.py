@@ -348,9 +348,8 @@ class Copy:
 
         phases = [phase for phase in hypothesis.Phase if phase.name not in ("shrink", "explain")]
         hypothesis.settings.register_profile("attack", phases=phases, database=None, deadline=None)
-        hypothesis.settings.load_profile("attack")
         plugins = [_Recorder(Path(environment["REPORT"]), self.root)] if "REPORT" in environment else []
-        folders = ["--rootdir", str(self.root), "--basetemp", f"{scratch}/pytest"]
+        folders = ["--rootdir", str(self.root), "--basetemp", f"{scratch}/pytest", "--hypothesis-profile=attack"]
         left_out = [f"--deselect={name}" for name in self.failed]
         return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *folders, *left_out, *options], plugins))
 

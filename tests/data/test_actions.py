@@ -38,7 +38,7 @@ FEET = [JOINTS.index(f"{side}_{joint}") for joint in ("ankle", "toe") for side i
 KTH_SPEED = {"walking": 1.36, "jogging": 2.3, "running": 3.6}
 BONES = [(f"{side}_{a}", f"{side}_{b}") for side in "lr" for a, b in LIMBS.values()]
 
-quick = settings(deadline=None, max_examples=30)
+quick = settings(max_examples=30)
 
 
 def motions():

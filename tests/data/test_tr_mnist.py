@@ -31,7 +31,7 @@ STORED = {
     },
 }  # fmt: skip
 
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 coordinate = st.floats(0, 1)
 degrees = st.floats(-720, 720)
 
