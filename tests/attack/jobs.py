@@ -9,6 +9,7 @@ import av
 import numpy as np
 import torch
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 
 from stdcf_lib.convert import save, to_stdcf
 from stdcf_lib.convert.command import main as convert
@@ -26,16 +27,14 @@ def train_alone(which: str = "with dropout", **options: Any) -> None:
 
 
 def train_together(processes: int = 2, **options: Any) -> None:
-    """As many processes train one network, all forks of this one."""
-    port, ranks = itsl_job.free_port(), []
-    for rank in range(processes):
-        ranks.append(os.fork())
-        if ranks[-1] == 0:
-            itsl_job.place(rank, processes, port)
-            train_alone(**options)
-            os._exit(0)
-    if any([os.waitpid(rank, 0)[1] for rank in ranks]):
-        sys.exit("a process has failed")
+    """As many processes train one network, all forks of this one. Where one fails the others are ended, as launchers do: they
+    would wait half an hour for one that was to meet them."""
+    start_processes(_one_of, (processes, itsl_job.free_port(), options), processes, start_method="fork")
+
+
+def _one_of(rank: int, processes: int, port: int, options: dict[str, Any]) -> None:
+    itsl_job.place(rank, processes, port)
+    train_alone(**options)
 
 
 def trial(name: str) -> str:
