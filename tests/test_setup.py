@@ -4,6 +4,7 @@ import ast
 import graphlib
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def test_help_lists_every_target():
 
 def test_an_old_python_is_refused_clearly(tmp_path):
     old = tmp_path / "python3"
-    old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 8); exec(sys.argv[1])" "$2"\n')
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 8); exec(sys.argv[1])" "$2"\n')
     old.chmod(0o755)
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "pyproject.toml").touch()

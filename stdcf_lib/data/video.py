@@ -16,8 +16,9 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import av.container
@@ -27,6 +28,8 @@ from PIL import Image
 
 from stdcf_lib.checks import whole, wholes
 
+# Titles and the like may be in any encoding, and are not read; from PyAV 19 on that goes without saying.
+TITLES: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 # Without a list FFmpeg takes a text file for a video of text, and follows a playlist to other files and hosts.
 CONTAINERS = "avi,mov,matroska"
 
@@ -288,8 +291,7 @@ def _open(path: str | Path) -> Iterator[_Opened]:
     with open(path, "rb"):  # what is missing, a folder or not to be read is refused in the system's own words
         pass
     try:
-        # Titles and the like may be in any encoding, and are not read.
-        with av.open(str(path), options={"format_whitelist": CONTAINERS, **limit}, metadata_errors="replace") as container:
+        with av.open(str(path), options={"format_whitelist": CONTAINERS, **limit}, **TITLES) as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream; it has {[stream.type for stream in container.streams]}")
             stream = container.streams.video[0]
@@ -386,7 +388,7 @@ def _numbered(video: _Opened, start: int, wanted: Container[int | None] | None) 
         return
     if not stream.average_rate or not stream.time_base:
         raise VideoError(f"{video.path} does not say its frame rate, so its frames cannot be numbered")
-    origin, period = stream.start_time or 0, 1 / (stream.average_rate * stream.time_base)
+    origin, period = stream.start_time or 0, Fraction(1) / stream.average_rate / stream.time_base
 
     def number_of(shown: av.VideoFrame | av.Packet) -> int | None:
         return None if shown.pts is None else round((shown.pts - origin) / period)

@@ -212,16 +212,17 @@ def test_a_replacement_does_not_depend_on_when_the_fault_was_met(videos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_too_many_faulty_files_stop_the_run_with_a_list(videos, monkeypatch, workers):
-    monkeypatch.setattr(footage, "FORGIVEN", 1)
-    data = kinetics(videos, max_faulty=0.4)
-    for i in (0, 2, 5):
-        data.samples[i][0].write_bytes(b"")
-    message = r"3 of 6 files could not be read, more than 1 and than max_faulty=0.4 of them"
+def test_too_many_faulty_files_stop_the_run_with_a_list(videos, workers):
+    empty = [videos / f"{number}.mp4" for number in range(FORGIVEN + 1)]
+    for path in empty:
+        path.touch()
+    samples = [*kinetics(videos).samples, *((path, 0) for path in empty)]
+    data = VideoClips(samples, training=True, frames=4, stride=2, size=96, max_faulty=0.4)
+    message = r"6 of 12 files could not be read, more than 5 and than max_faulty=0.4 of them"
     with pytest.raises(TooManyFaultyFiles, match=message) as raised:
         for _ in range(3):
             list(DataLoader(data, batch_size=1, num_workers=workers))
-    assert all(data.samples[i][0].name in str(raised.value) for i in (0, 2, 5))
+    assert all(path.name in str(raised.value) for path in empty)
 
 
 def test_a_few_faulty_files_stop_no_small_run(tmp_path, write_video):

@@ -22,9 +22,9 @@ from stdcf_lib.models import SmallVideoNet
 
 
 class Clips(Dataset):
-    """Clips whose brightness is their class, with noise drawn anew each time; `tick` is called for each."""
+    """Clips whose brightness is their class, with noise drawn anew each time; a `tick` is called for each."""
 
-    def __init__(self, count=20, tick=lambda: None):
+    def __init__(self, count=20, tick=None):
         generator = torch.Generator().manual_seed(count)
         self.labels = torch.randint(3, (count,), generator=generator).tolist()
         self.clips = torch.rand(count, 1, 4, 8, 8, generator=generator) + torch.tensor(self.labels).view(-1, 1, 1, 1, 1)
@@ -34,7 +34,8 @@ class Clips(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index):
-        self.tick()
+        if self.tick:
+            self.tick()
         return self.clips[index] + 0.1 * torch.rand(1, 4, 8, 8), self.labels[index]
 
 
@@ -47,7 +48,7 @@ def network(dropout=0.5, normalised=True) -> SmallVideoNet:
     return net
 
 
-def fit(net, folder, swap="resample", tick=lambda: None, accumulation=1, rate=0.05, test_clips=6, **options):
+def fit(net, folder, swap="resample", tick=None, accumulation=1, rate=0.05, test_clips=6, **options):
     torch.set_num_threads(1)
     stages = [replace(stage, epochs=1.4) for stage in schedule(2, frames=4, size=8)]
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
