@@ -443,7 +443,7 @@ def labels(label: Mapping[str, Tensor]) -> Drawing:
         axes[0].bar(classes + at, 100 * count / count.sum(), 0.38, color=color, hatch=hatch, label=name)
     axes[0].set(xlabel="class", ylabel="share of digits, %", xticks=classes, ylim=(0, 15), title="Classes keep MNIST's balance")
     axes[0].legend(ncols=2)
-    arrays = {f"{name}, classes": count for name, count in counts.items()}
+    arrays: dict[str, np.ndarray] = {f"{name}, classes": count for name, count in counts.items()}
     for panel, (name, given) in zip(axes[1:], label.items(), strict=True):
         pairs = np.zeros((10, 10), int)
         np.add.at(pairs, tuple(given.numpy().T), 1)

@@ -40,7 +40,11 @@ class Child:
         self.printed, self.status = printed, None
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_done(job, folder, printed))
+            status = 1
+            try:
+                status = _done(job, folder, printed)
+            finally:  # whatever happens: what is further up the stack is another's
+                os._exit(status)
 
     def ended(self, seconds: float | None = None) -> bool:
         """Whether it ends by itself within so many seconds; `status` is then its exit status, negative for a signal."""

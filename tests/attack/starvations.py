@@ -97,7 +97,7 @@ def full_disk(folder: Path, chance: random.Random, mounts: bool) -> list[str]:
             place = emptied(folder / "full")
             if not mounts:
                 before(place)
-                child = Child(lambda job=job: _limited(job, 1000), place, folder / "printed")
+                child = Child(lambda job=job: _limited(job, 8_000), place, folder / "printed")
                 faults += [f"{name}: {fault}" for fault in refused(child, NO_ROOM, "")]
                 faults += _ends(job, place, folder, expected, name)
                 continue
@@ -120,8 +120,12 @@ def full_disk(folder: Path, chance: random.Random, mounts: bool) -> list[str]:
 
 def _limited(job: Callable[[], object], size: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    job()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        job()
+    finally:  # for what it has to say
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _ends(job: Callable[[], object], place: Path, folder: Path, expected: dict[str, Any], name: str) -> list[str]:
