@@ -232,5 +232,8 @@ def main(names: Sequence[str] = tuple(CASES)) -> None:
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser("benchmarks.layers", description=__doc__)
-    words.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all without any")
-    main(words.parse_args().cases or tuple(CASES))
+    words.add_argument("cases", nargs="*", metavar="CASE", help=f"of {'; '.join(CASES)}; all without any")
+    cases = words.parse_args().cases
+    if unknown := sorted(set(cases) - set(CASES)):
+        words.error(f"unknown {'; '.join(unknown)}; known are {'; '.join(CASES)}")
+    main(cases or tuple(CASES))
