@@ -103,7 +103,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def _index(value: Any) -> int | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return None
     try:
         return operator.index(value)

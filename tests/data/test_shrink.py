@@ -8,6 +8,7 @@ import sys
 import time
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import av
 import numpy as np
@@ -263,9 +264,11 @@ def test_a_video_becomes_the_same_file_always(tmp_path):
 
 def test_of_frames_shown_at_once_the_first_stays(tmp_path, write_video, numbers):
     with av.open(str(write_video(tmp_path / "clip.mp4", 6))) as clip, av.open(str(tmp_path / "film.mkv"), "w") as film:
-        made = film.add_stream_from_template(clip.streams.video[0])
-        for time, packet in zip((0, 1, 2, 2, 3, 4), clip.demux(video=0), strict=False):
-            packet.stream, packet.time_base, packet.pts, packet.dts = made, Fraction(1, 25), time, time
+        made = film.add_stream("mpeg4", rate=25)
+        made.width, made.height, made.pix_fmt = clip.streams.video[0].width, clip.streams.video[0].height, "yuv420p"
+        packets = (packet for frame in [*clip.decode(video=0), None] for packet in made.encode(frame))
+        for time, packet in zip((0, 1, 2, 2, 3, 4), packets, strict=True):
+            packet.time_base, packet.pts, packet.dts = Fraction(1, 25), time, time
             film.mux(packet)
     shrink(tmp_path / "film.mkv", tmp_path / "small.mp4", 60)
     assert numbers(decode_gray(tmp_path / "film.mkv")) == [0, 1, 2, 3, 4, 5]
@@ -291,6 +294,7 @@ def test_a_key_frame_is_near_wherever_a_clip_begins(tmp_path, write_video, befor
 @pytest.mark.parametrize(("matrix", "full"), [(None, False), (1, False), (1, True), (6, True)])
 def test_colours_and_the_shape_of_pixels_stay(tmp_path, matrix, full):
     """By whichever matrix and range the colours are stored."""
+    names = {1: "ITU709", 6: "SMPTE170M"}
     colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     picture = colours.repeat(16, 0).repeat(16, 1)
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
@@ -299,7 +303,7 @@ def test_colours_and_the_shape_of_pixels_stay(tmp_path, matrix, full):
         made.codec_context.sample_aspect_ratio = Fraction(4, 3)
         if matrix:
             made.codec_context.colorspace, made.codec_context.color_range = matrix, 1 + full
-        how = {"dst_colorspace": matrix, "dst_color_range": 1 + full} if matrix else {}
+        how: Any = {"dst_colorspace": names[matrix], "dst_color_range": ("MPEG", "JPEG")[full]} if matrix else {}
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p", **how)
         container.mux(made.encode(frame))
         container.mux(made.encode())

@@ -19,7 +19,8 @@ def test_kept_arrays_are_drawn_again(name):
             if key.endswith("position"):  # of points in a map that t-SNE lays out: another machine's rounding leads elsewhere
                 assert kept[key].shape == array.shape
                 continue
-            np.testing.assert_allclose(kept[key], array, rtol=1e-4, atol=1e-6, err_msg=f"{name}: {key}")
+            step = 1 if array.dtype == np.uint8 else 1e-6  # a picture is rounded, by another library to the next grey now and then
+            np.testing.assert_allclose(kept[key].astype(float), array, rtol=1e-4, atol=step, err_msg=f"{name}: {key}")
 
 
 def test_kept_files_are_those_of_the_table():
