@@ -19,7 +19,7 @@ def test_kept_arrays_are_drawn_again(name):
             if key.endswith("position"):  # of points in a map that t-SNE lays out: another machine's rounding leads elsewhere
                 assert kept[key].shape == array.shape
                 continue
-            step = 1 if array.dtype == np.uint8 else 1e-6  # a picture is rounded, by another library to the next grey now and then
+            step = 1 if array.dtype == np.uint8 else 1e-6  # a picture is rounded, now and then to the next grey
             np.testing.assert_allclose(kept[key].astype(float), array, rtol=1e-4, atol=step, err_msg=f"{name}: {key}")
 
 
