@@ -155,6 +155,7 @@ def test_a_dragged_slider_leaves_no_queue(page, lab, slow):
         values.append(handle.get_attribute("aria-valuenow"))
         time.sleep(0.03)
     page.mouse.up()
+    during = len((lab[0] / "drawn").read_text().split())
     last = int(float(values[-1]))
     drawn: list[int] = []
     for _ in range(100):
@@ -163,8 +164,8 @@ def test_a_dragged_slider_leaves_no_queue(page, lab, slow):
             break
         time.sleep(0.1)
     assert drawn[-1] == last and drawn == sorted(set(drawn))
-    # Each picture takes as long as a dozen values.
-    assert len(set(values)) > 30 and len(drawn) < len(set(values)) / 2
+    # However slow the machine: what was being drawn when the hand let go, what was next then, and the last.
+    assert len(set(values)) > 30 and len(drawn) - during <= 3
 
 
 LIVE = """
