@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
+from av.video.reformatter import VideoReformatter
 from tqdm.auto import tqdm
 
 from stdcf_lib.checks import whole
@@ -63,10 +64,11 @@ def shrink(path: str | Path, to: str | Path, short_side: int = 256) -> None:
             setattr(made.codec_context, name, getattr(source, name))
         if stream.sample_aspect_ratio:
             made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
+        scaler = VideoReformatter()
         for number, frame in enumerate(frames):
             if number == 0:
                 made.codec_context.time_base = frame.time_base
-            picture = frame.reformat(*size, format="yuv420p", interpolation="BILINEAR")
+            picture = scaler.reformat(frame, *size, format="yuv420p", interpolation="BILINEAR", threads=1)
             picture.pict_type = 0  # which frames are key frames is for the encoder to say
             container.mux(made.encode(picture))
         container.mux(made.encode())

@@ -24,6 +24,7 @@ import av
 import av.container
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from stdcf_lib.checks import whole, wholes
@@ -69,7 +70,7 @@ def decode_gray(path: str | Path) -> np.ndarray:
         FileNotFoundError: for a missing one, naming it.
     """
     with _open(path) as video:
-        return _stacked(path, (frame.to_ndarray(format="gray") for frame in _frames(video)))
+        return _stacked(path, _pictures(_frames(video), format="gray"))
 
 
 def decode(
@@ -154,7 +155,14 @@ def _in_one_pass(
         look = {"width": width, "height": height, "format": "rgb24", "interpolation": "BILINEAR"}
         sparing = sparing and video.stream.codec_context.name == "h264" and not _counted(video)
         chosen = _chosen(video, numbers, entire, hold, MOST_BYTES // (3 * width * height), sparing)
-        return _stacked(path, (frame.to_ndarray(**look) for frame in chosen))
+        return _stacked(path, _pictures(chosen, **look))
+
+
+def _pictures(frames: Iterable[av.VideoFrame], **look: Any) -> Iterator[np.ndarray]:
+    """Frames as arrays of that look, by a scaler of their own and without threads: the one that PyAV shares from version 19 on
+    is there in a fork, such as a loader's worker, but its threads are not, and it would wait for them for ever."""
+    scaler = VideoReformatter()
+    return (scaler.reformat(frame, **look, threads=1).to_ndarray() for frame in frames)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Videos: every frame is the right one however it is reached, and a faulty file is refused by name."""
 
 import random
+import subprocess
+import sys
 import wave
 
 import av
@@ -458,3 +460,18 @@ def test_frames_by_their_numbers_are_those_of_one_pass(tmp_path, write_video):
         decode_numbers(path, [18, 20])
     with pytest.raises(ValueError, match="give them in ascending order"):
         decode_numbers(path, [3, 2])
+
+
+FORK = """
+import os, sys
+from stdcf_lib.data.video import decode, decode_gray
+frames = decode(sys.argv[1], short_side=32)
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0 if (decode(sys.argv[1], short_side=32) == frames).all() and len(decode_gray(sys.argv[1])) else 1)
+"""
+
+
+def test_a_fork_decodes_after_its_parent_has(written):
+    """As a loader's worker does after a look at a clip; PyAV 19 alone would hang in it."""
+    subprocess.run([sys.executable, "-c", FORK, written("clip.mp4")], check=True, timeout=120)
