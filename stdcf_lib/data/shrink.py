@@ -64,7 +64,7 @@ def shrink(path: str | Path, to: str | Path, short_side: int = 256) -> None:
             setattr(made.codec_context, name, getattr(source, name))
         if stream.sample_aspect_ratio:
             made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
-        scaler = VideoReformatter()
+        scaler = VideoReformatter()  # not PyAV's shared one, whose threads are no help where many videos are encoded
         for number, frame in enumerate(frames):
             if number == 0:
                 made.codec_context.time_base = frame.time_base
