@@ -25,7 +25,7 @@ kernel has 3 and φ has 2 (Winograd, 1980; Lavin and Gray, CVPR 2016)::
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -225,12 +225,12 @@ def _learning(
     alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, voxels: float, learns: Sequence[bool]
 ) -> tuple[float, float]:
     """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z, and from the gradient of the filters, in
-    the units of `quicker`: a product with the maps 1.6, touching one of them 26 for each thread, and a filter's number 100."""
+    the units of `quicker`: a product with the maps 1.4, touching one of them 26 for each thread, and a filter's number 100."""
     outs, atoms, (count, length), taps = len(alpha), len(psi), phi.shape, psi[0].numel()
     windows = (winograd + 2) / winograd if winograd else 1
     # φ learns from how α's gradient differs from frame to frame of the kernel.
     products = windows if winograd else length if learns[2] or count >= length else count
-    from_maps = 1.6 * products * atoms + 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
+    from_maps = 1.4 * products * atoms + 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
     from_filters = taps * (windows if winograd else length / way.stride[0])
     return from_maps, from_filters + 100 * taps * (winograd + 2 if winograd else length) / voxels
 
@@ -343,7 +343,7 @@ def _forward(
     size = _size_out(x.shape[1:4], psi, phi, way)
     y = x.new_empty(len(x), *size, len(alpha))
     start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
-    space = _Space(psi, way, x.shape[2:4], size[1:], x)
+    space = _Space(psi, way, x.shape[2:4], size[1:], alpha.shape[1], x.dtype)
     winograd = winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
     with torch.autocast("cpu", enabled=False):
         make = (lambda: kernels) if kernels else partial(_kernels, alpha, phi, winograd, x.dtype, size)
@@ -366,7 +366,7 @@ def _backward(
         # A gradient in bfloat16 would lose what α in float32 adds up.
         any(needs[1:]) and alpha.dtype == gy.dtype != torch.bfloat16 and from_filters < from_maps,
     )
-    space = _Space(psi, way, size[1:], gy.shape[2:4], gy)
+    space = _Space(psi, way, size[1:], gy.shape[2:4], alpha.shape[1], gy.dtype)
     with torch.autocast("cpu", enabled=False):
         make = partial(_kernels, alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
         layer = _Layer(alpha, phi, way, space, winograd, make)
@@ -377,26 +377,43 @@ def _backward(
 class _Space:
     """ψ: from the C maps of a frame to M·C, back, and what ψ learns from it."""
 
-    def __init__(self, psi: Tensor, way: Way, size_in: Any, size_out: Any, like: Tensor):
-        self.psi = psi.to(like.dtype)
+    def __init__(self, psi: Tensor, way: Way, size_in: Any, size_out: Any, channels: int, dtype: torch.dtype):
+        self.psi, self.channels = psi.to(dtype), channels
         self.size_in, self.size_out = tuple(size_in), tuple(size_out)
         (_, *self.stride), (_, *self.padding), (_, *self.dilation), _ = way
+        self.reach = [d * (k - 1) for d, k in zip(self.dilation, psi.shape[1:], strict=True)]
+
+    @cached_property
+    def forth(self) -> "_Depthwise":
+        """The M atoms are the depth of one kernel, that slides over a single image."""
+        move = (1, *self.stride), (len(self.psi) - 1, *self.padding), (1, *self.dilation)
+        return _Depthwise(self.psi.flip(0), self.channels, *move, (1, *self.size_in))
+
+    @cached_property
+    def forth_beside(self) -> "_Depthwise":
+        """The same with the atoms as its width."""
+        move = (*self.stride, 1), (*self.padding, len(self.psi) - 1), (*self.dilation, 1)
+        return _Depthwise(self.psi.flip(0).permute(1, 2, 0), self.channels, *move, (*self.size_in, 1))
+
+    @cached_property
+    def forth_reversed(self) -> "_Depthwise | None":
+        """The sum over all atoms that leads back where nothing was skipped."""
+        padding = [r - p for r, p in zip(self.reach, self.padding, strict=True)]
+        sizes = zip(self.size_in, self.size_out, padding, self.reach, strict=True)
+        if self.stride != [1, 1] or any(n != m + 2 * p - r for n, m, p, r in sizes):
+            return None
+        move = (1, 1, 1), (0, *padding), (1, *self.dilation)
+        return _Depthwise(self.psi.flip(0, 1, 2), self.channels, *move, (len(self.psi), *self.size_out))
 
     def maps(self, x: Tensor) -> Tensor:
-        """Frames (F, H, W, C) → (F, M, H'·W', C). The M atoms are the depth of one kernel, that slides over a single image."""
-        count, channels = len(self.psi), x.shape[-1]
-        z = _buffer("Z", x, len(x), count, *self.size_out, channels)
-        kernel = _each(self.psi.flip(0), channels)
-        _add(z.zero_(), x[:, None], kernel, (1, *self.stride), (count - 1, *self.padding), (1, *self.dilation), channels)
-        return z.flatten(2, 3)
+        """Frames (F, H, W, C) → (F, M, H'·W', C)."""
+        z = _buffer("Z", x, len(x), len(self.psi), *self.size_out, self.channels)
+        return self.forth.add(z.zero_(), x[:, None]).flatten(2, 3)
 
     def maps_beside(self, x: Tensor) -> Tensor:
         """Frames (F, H, W, C) → (F, H'·W', M·C), as the gradient of α wants them."""
-        count, channels = len(self.psi), x.shape[-1]
-        z = _buffer("Z", x, len(x), *self.size_out, count, channels)
-        kernel = _each(self.psi.flip(0).permute(1, 2, 0), channels)
-        _add(z.zero_(), x[:, :, :, None], kernel, (*self.stride, 1), (*self.padding, count - 1), (*self.dilation, 1), channels)
-        return z.flatten(3).flatten(1, 2)
+        z = _buffer("Z", x, len(x), *self.size_out, len(self.psi), self.channels)
+        return self.forth_beside.add(z.zero_(), x[:, :, :, None]).flatten(3).flatten(1, 2)
 
     def backward(
         self,
@@ -409,46 +426,32 @@ class _Space:
         d: Tensor | None,
     ) -> None:
         """From the gradient g (F, H'·W', P) of what `kernel` (C, P, M, 1) makes of the maps of frames x, what is asked for:
-        gx is written, gpsi added to, and d (Q, M·C) from `each` (F, H'·W', Q) and the maps."""
+        gpsi is added to, so is d (Q, M·C), from `each` (F, H'·W', Q) and the maps, and gx is written, at last: it may be x."""
         if d is not None and x is not None:
             _outer(d, each.flatten(0, 1), self.maps_beside(x).flatten(0, 1))
         if gx is not None or (gpsi is not None and x is not None):
             gz = _buffer("Z", g, len(g), len(self.psi), g.shape[1], kernel.shape[0])
             _add(gz.zero_(), g.unsqueeze(1), kernel, 1, (len(self.psi) - 1, 0))
-            if gx is not None:
-                self.back(gz, gx)
             if gpsi is not None and x is not None:
                 self.learn(gz, x, gpsi)
+            if gx is not None:
+                self.back(gz, gx)
 
     def back(self, gz: Tensor, gx: Tensor) -> None:
         """Writes into frames gx (F, H, W, C) what comes from their maps gz (F, M, H'·W', C), whose atoms come in reverse."""
-        count, channels = len(self.psi), gx.shape[-1]
         gz = gz.unflatten(2, self.size_out)
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.psi.shape[1:], strict=True)]
-        padding = [r - p for r, p in zip(reach, self.padding, strict=True)]
-        if self.stride == [1, 1] and all(
-            n == m + 2 * p - r for n, m, p, r in zip(self.size_in, self.size_out, padding, reach, strict=True)
-        ):
-            _add(
-                gx.zero_()[:, None],
-                gz,
-                _each(self.psi.flip(0, 1, 2), channels),
-                (1, 1, 1),
-                (0, *padding),
-                (1, *self.dilation),
-                channels,
-            )
-        else:
-            extra = [
-                n - ((m - 1) * s - 2 * p + r + 1)
-                for n, m, s, p, r in zip(self.size_in, self.size_out, self.stride, self.padding, reach, strict=True)
-            ]
-            kernel = _each(self.psi, channels)
-            spread = F.conv_transpose3d(
-                gz.movedim(-1, 1), kernel, None, (1, *self.stride), (count - 1, *self.padding), (0, *extra), channels,
-                (1, *self.dilation),
-            )  # fmt: skip
-            gx.copy_(spread[:, :, 0].movedim(1, -1))
+        if self.forth_reversed is not None:
+            self.forth_reversed.add(gx.zero_()[:, None], gz)
+            return
+        extra = [
+            n - ((m - 1) * s - 2 * p + r + 1)
+            for n, m, s, p, r in zip(self.size_in, self.size_out, self.stride, self.padding, self.reach, strict=True)
+        ]
+        spread = F.conv_transpose3d(
+            gz.movedim(-1, 1), _each(self.psi, self.channels), None, (1, *self.stride), (len(self.psi) - 1, *self.padding),
+            (0, *extra), self.channels, (1, *self.dilation),
+        )  # fmt: skip
+        gx.copy_(spread[:, :, 0].movedim(1, -1))
 
     def learn(self, gz: Tensor, x: Tensor, gpsi: Tensor) -> None:
         """Adds to gpsi (M, kh, kw) what frames x (F, H, W, C) and the gradient of their maps gz, in reverse, say."""
@@ -486,16 +489,24 @@ class _Gradients:
         """Whether the gradient of the coefficients is needed."""
         return self.need_alpha or self.need_phi
 
-    def of_filters(self, d: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, mix: Tensor) -> None:
-        """From the gradient d (R, O·kh·kw·C) of R frames of filters, which ψ makes of mix · φᵀ α."""
-        outs, channels = alpha.shape[:2]
+    def of_filters(self, d: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, mix: Tensor | None) -> None:
+        """From the gradient d (R, O·kh·kw·C) of R frames of filters, which are mix times the kt of W, or these where `mix` is
+        None."""
+        (outs, channels, *_), (count, length), mixed = alpha.shape, phi.shape, phi.detach()
+        by_frame = self.need_phi or count >= length  # otherwise only what comes of the N maps is asked for
+        rows = mix.T if by_frame and mix is not None else None if by_frame else mixed if mix is None else mixed @ mix.T
+        if rows is not None:
+            d = torch.mm(rows, d, out=_buffer("F", d, len(rows), d.shape[1]))
         d, atoms = d.view(len(d) * outs, -1, channels), psi.to(d.dtype).flatten(1)
         if self.psi is not None:
-            coefficients = torch.mm(mix @ phi.detach().T, _coefficients(alpha).flatten(1)).view(len(d), len(atoms), channels)
-            self.psi += torch.bmm(coefficients, d.transpose(1, 2)).sum(0).view_as(self.psi)
+            maps = _coefficients(alpha).flatten(1)
+            if by_frame:
+                maps = torch.mm(mixed.T, maps, out=_buffer("W", alpha, length, maps.shape[1]))
+            self.psi += torch.bmm(maps.view(len(d), len(atoms), channels), d.transpose(1, 2)).sum(0).view_as(self.psi)
         if self.learns:
-            maps = torch.bmm(atoms.expand(len(d), -1, -1), d)
-            self.of_coefficients(maps.view(len(mix), -1), alpha, phi, mix)
+            maps = torch.bmm(atoms.expand(len(d), -1, -1), d, out=_buffer("Z", d, len(d), len(atoms), channels))
+            eye = torch.eye(length, dtype=d.dtype) if by_frame else None
+            self.of_coefficients(maps.view(length if by_frame else count, -1), alpha, phi, eye)
 
     def of_coefficients(self, d: Tensor, alpha: Tensor, phi: Tensor, mix: Tensor | None) -> None:
         """From the gradient d (R, O·M·C) of the coefficients of R maps, which are mix · φᵀ α, or α where `mix` is None."""
@@ -512,9 +523,13 @@ class _Gradients:
 
 def _coefficients(alpha: Tensor, back: bool = False) -> Tensor:
     """α (O, C, M, N) as (N, O, M, C), or (N, C, M, O), in a buffer."""
-    order = (1, 2, 0) if back else (0, 2, 1)
-    parts = [one.permute(order) for one in alpha.detach().unbind(3)]
-    return torch.stack(parts, out=_buffer("α", alpha, len(parts), *parts[0].shape))
+    outs, channels, atoms, count = alpha.shape
+    if back:  # torch transposes matrices quickly, and nothing else
+        across = _buffer("F", alpha, channels * atoms * count, outs)
+        across.copy_(alpha.detach().reshape(outs, -1).T)
+        return _buffer("α", alpha, count, channels, atoms, outs).copy_(across.view(channels, atoms, count, outs).movedim(2, 0))
+    parts = [one.transpose(1, 2) for one in alpha.detach().unbind(3)]
+    return torch.stack(parts, out=_buffer("α", alpha, count, outs, atoms, channels))
 
 
 def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False) -> Iterator[Tensor]:
@@ -531,14 +546,9 @@ def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size
             torch.mm(rows, maps.flatten(1), out=some.flatten(1))
         kernel = some.permute(1, 2, 0, 3).flatten(2) if back else some.flatten(0, 1)
         kernel = kernel.to(dtype).unsqueeze(2).contiguous().movedim(-1, 1)
-        if _adds_in_place(dtype):  # oneDNN would otherwise bring it into its order again for each tile
-            _, ins, atoms, _ = kernel.shape
-            height, padding = (1, atoms - 1) if back else (atoms, 0)
-            like = [2, ins, height, math.prod(size[1:])]  # its order does not depend on the number of frames
-            kernel = torch.ops.mkldnn._reorder_convolution_weight(kernel, [padding, 0], [1, 1], [1, 1], 1, like)
-        else:
-            kernel = kernel.clone()  # out of the buffer
-        yield kernel
+        atoms = kernel.shape[2]
+        height, padding = (1, atoms - 1) if back else (atoms, 0)
+        yield _ordered(kernel, (1, 1), (padding, 0), (1, 1), 1, (height, math.prod(size[1:])))
 
 
 def _in_time(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
@@ -562,18 +572,16 @@ def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
     _, taps = _in_time(phi, x.dtype)
     count, outs, atoms, channels = len(taps), y.shape[-1], len(space.psi), x.shape[-1]
     (kernel,) = kernels()
-    in_time = _each(taps.T[:, None], outs)
     frames, pixels, beside = x.shape[1], math.prod(space.size_out), _interleaved(way, x.shape[1])
+    move = (stride, 1, 1), (padding // beside, 0, 0), (dilation // beside, 1, 1)
+    in_time = _Depthwise(taps.T[:, None], outs, *move, (frames // beside, beside * pixels, count))
     y = y.view(len(y), -1, beside * pixels, 1, outs)
     for b, e, tiles in _tiles(len(x), frames, x, atoms * channels * pixels):
         g = _buffer("G", x, (e - b) * frames, 1, pixels, count * outs)
         for first, last in tiles:
             z = space.maps(x[b:e, first:last].flatten(0, 1))
             _add((g if len(tiles) == 1 else g[first:last]).zero_(), z, kernel)
-        _add(
-            y[b:e].copy_(start), g.view(e - b, -1, beside * pixels, count, outs), in_time,
-            (stride, 1, 1), (padding // beside, 0, 0), (dilation // beside, 1, 1), outs,
-        )  # fmt: skip
+        in_time.add(y[b:e].copy_(start), g.view(e - b, -1, beside * pixels, count, outs))
 
 
 def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
@@ -584,9 +592,7 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
     (kernel,) = kernels()
     if x is not None and found.from_filters:
-        like = x.new_empty(outs, length, *space.psi.shape[1:], channels)
-        d = _gradient(gy, x, like, way.stride, way.padding, way.dilation).movedim(1, 0).flatten(1)
-        found.of_filters(d, alpha, space.psi, phi, torch.eye(length, dtype=d.dtype))
+        found.of_filters(_of_filters(gy, x, space, way, length), alpha, space.psi, phi, None)
         x = None  # it has taught what it can
         if found.x is None:
             return
@@ -612,6 +618,24 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
             space.backward(part, g.flatten(2), (r if by_frame else g).flatten(2), kernel, gx, found.psi, d)
     if d is not None:
         found.of_coefficients(d.view(shifts, -1), alpha, phi, torch.eye(length, dtype=d.dtype) if by_frame else None)
+
+
+def _of_filters(gy: Tensor, x: Tensor, space: _Space, way: Way, length: int) -> Tensor:
+    """The gradient (kt, O·kh·kw·C) of the filters that make y, with gradient gy, of clips x."""
+    few = len(x) == 1 and min(gy.shape[-1], x.shape[-1]) <= 64
+    if len(x) >= torch.get_num_threads() and not few:
+        like = x.new_empty(gy.shape[-1], length, *space.psi.shape[1:], x.shape[-1])
+        return _gradient(gy, x, like, way.stride, way.padding, way.dilation).movedim(1, 0).flatten(1)
+    # oneDNN's threads share out what is in a batch: where clips are too few, let it be their frames. And of one clip with few
+    # channels the whole takes it several times as long as its parts.
+    stride, found = way.stride[0], gy.new_zeros(length, gy.shape[-1], space.psi[0].numel() * x.shape[-1])
+    for tau, into in enumerate(found):
+        shift = tau * way.dilation[0] - way.padding[0]
+        first, end = max(0, -(shift // stride)), min(gy.shape[1], (x.shape[1] - 1 - shift) // stride + 1)
+        for g, frames in zip(gy[:, first:end], x[:, first * stride + shift :: stride], strict=True):
+            if len(g):
+                into += space.filters(g.flatten(1, 2), frames[: len(g)].contiguous())
+    return found.flatten(1)
 
 
 def _shifted(x: Tensor, start: int, into: Tensor) -> None:
@@ -643,11 +667,6 @@ def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tupl
     length = math.ceil(frames / parts)
     for b in range(0, clips, clips_at_once):
         yield b, min(clips, b + clips_at_once), [(t, min(frames, t + length)) for t in range(0, frames, length)]
-
-
-def _each(taps: Tensor, channels: int) -> Tensor:
-    """The same kernel for each channel: (kt, kh, kw) → (channels, 1, kt, kh, kw)."""
-    return taps.expand(channels, 1, *taps.shape).contiguous()
 
 
 def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, dilation: Any, groups: int = 1) -> Tensor:
@@ -711,6 +730,32 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
     return y
 
 
+def _ordered(kernel: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, size: Sequence[int]) -> Tensor:
+    """A kernel (O, C/groups, …) of its own memory, in the order in which oneDNN wants it for images of that size, and would
+    otherwise bring it again for each tile."""
+    if not _adds_in_place(kernel.dtype):
+        return kernel.clone()
+    like = [2, groups * kernel.shape[1], *size]  # the order does not depend on the number of images
+    return torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, stride, dilation, groups, like)
+
+
+def _each(taps: Tensor, channels: int) -> Tensor:
+    """The same kernel for each channel: (kt, kh, kw) → (channels, 1, kt, kh, kw)."""
+    return taps.expand(channels, 1, *taps.shape).contiguous()
+
+
+class _Depthwise:
+    """A convolution of all channels with the same taps (kt, kh, kw), of images of that size, made ready for many of them."""
+
+    def __init__(self, taps: Tensor, channels: int, stride: Any, padding: Any, dilation: Any, size: Sequence[int]):
+        self.channels, self.move = channels, (stride, padding, dilation)
+        self.kernel = _ordered(_each(taps, channels), *self.move, channels, size)
+
+    def add(self, y: Tensor, x: Tensor) -> Tensor:
+        """`_add` with it."""
+        return _add(y, x, self.kernel, *self.move, self.channels)
+
+
 # Winograd along time: y = Aᵀ [(G w) ⊙ (Bᵀ x)], m frames y from a window of m + 2, with a product for each frame of the window.
 
 
@@ -769,15 +814,18 @@ def _winograd_mix(phi: Tensor, m: int) -> Tensor:
     return phi.new_tensor(_WINOGRAD[m].filter) @ phi.detach().T
 
 
-def _winograd_data(row: tuple[float, ...], x: Tensor, beside: int) -> Tensor:
-    """A row of Bᵀ x for clips x (B, T, H, W, C): (B · T/m, H, W, C)."""
-    clips, frames, height, width, channels = x.shape
-    m = len(row) - 2
-    found = _buffer("X", x, clips, frames // (m * beside), beside * height * width, 1, channels)
-    taps = _each(x.new_tensor(row).view(-1, 1, 1), channels)
-    whole = x.view(clips, frames // beside, beside * height * width, 1, channels)
-    _add(found.zero_(), whole, taps, (m, 1, 1), (1, 0, 0), 1, channels)
-    return found.view(-1, height, width, channels)
+def _winograd_data(x: Tensor, m: int, beside: int) -> Tensor:
+    """Bᵀ x for clips x (B, T, H, W, C): (m + 2, B · T/m, H, W, C)."""
+    clips, frames, *size = x.shape
+    table = x.new_tensor(_WINOGRAD[m].data)
+    found = _buffer("X", x, m + 2, clips * frames // m, *size)
+    windows = frames // (m * beside)
+    x, into = x.view(clips, windows, m, -1), found.view(m + 2, clips, windows, -1)
+    _each_window(table[:, 1:-1], x.flatten(0, 1).transpose(0, 1), into.flatten(1, 2).transpose(0, 1))
+    # The outermost frames of a window are of its neighbours.
+    into[0, :, 1:].add_(x[:, :-1, -1], alpha=_WINOGRAD[m].data[0][0])
+    into[-1, :, :-1].add_(x[:, 1:, 0], alpha=_WINOGRAD[m].data[-1][-1])
+    return found
 
 
 def _each_window(matrix: Tensor, x: Tensor, into: Tensor) -> None:
@@ -787,18 +835,20 @@ def _each_window(matrix: Tensor, x: Tensor, into: Tensor) -> None:
 
 def _winograd(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
     _, _, way, space, m, kernels = layer
-    table = _WINOGRAD[m]
     outs, atoms, channels = y.shape[-1], len(space.psi), x.shape[-1]
     part, pixels, beside = x.shape[1] // m, math.prod(space.size_out), way.dilation[0]
+    out = y.new_tensor(_WINOGRAD[m].out)
     for b, e, tiles in _tiles(len(x), part, x, atoms * channels * pixels):
-        windows = (e - b) * part // beside
-        g = _buffer("G", x, m + 2, (e - b) * part, 1, pixels, outs)
-        for row, into, kernel in zip(table.data, g, kernels(), strict=True):
-            data = _winograd_data(row, x[b:e], beside)
+        windows, shape = (e - b) * part // beside, (m + 2, (e - b) * part, 1, pixels, outs)
+        data = _winograd_data(x[b:e], m, beside)
+        # What comes of a tile may take its place, as it is not needed again.
+        g = data.view(shape) if data.numel() == math.prod(shape) else _buffer("G", x, *shape)
+        for frames, into, kernel in zip(data, g, kernels(), strict=True):
             for first, last in tiles:
                 some = slice(first, last) if len(tiles) > 1 else slice(None)
-                _add(into[some].zero_(), space.maps(data[some]), kernel)
-        _each_window(y.new_tensor(table.out), g.view(m + 2, windows, -1), y[b:e].view(windows, m, -1))
+                z = space.maps(frames[some])
+                _add(into[some].zero_(), z, kernel)
+        _each_window(out, g.view(m + 2, windows, -1), y[b:e].view(windows, m, -1))
         if start.dim():  # a bias
             y[b:e] += start
 
@@ -816,24 +866,25 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
         windows = (e - b) * part // beside
         every = gy[b:e].view(windows, m, -1).transpose(0, 1)
         q = _buffer("Q", gy, windows, 1, beside * pixels * outs)
-        r = None if found.x is None else _buffer("G", gy, m + 2, (e - b) * part, *space.size_in, channels)
-        for i, (row, kernel) in enumerate(zip(table.data, kernels(), strict=True)):
+        data = None if x is None else _winograd_data(x[b:e], m, beside)
+        r = data  # the gradient of a tile takes its place, when it has taught what it can
+        if r is None:
+            r = _buffer("X", gy, m + 2, (e - b) * part, *space.size_in, channels)
+        for i, kernel in enumerate(kernels()):
             _each_window(a[i : i + 1], every, q)
             g = q.view(-1, pixels, outs)
-            data = None if x is None else _winograd_data(row, x[b:e], beside)
             if data is not None and d is not None and found.from_filters:
-                d[i] += space.filters(g, data)
-                data = None  # it has taught what it can
+                d[i] += space.filters(g, data[i])
             for first, last in tiles:
                 some = slice(first, last) if len(tiles) > 1 else slice(None)
                 space.backward(
-                    None if data is None else data[some], g[some], g[some], kernel, None if r is None else r[i, some],
-                    found.psi, None if d is None else d[i],
+                    None if data is None or found.from_filters else data[i, some], g[some], g[some], kernel,
+                    None if found.x is None else r[i, some], found.psi, None if d is None else d[i],
                 )  # fmt: skip
-        if r is not None and found.x is not None:
-            _each_window(data_t[1:-1], r.view(m + 2, windows, -1), found.x[b:e].view(windows, m, -1))
-            r, gx = r.view(m + 2, e - b, windows // (e - b), -1), found.x[b:e].view(e - b, windows // (e - b), m, -1)
-            # The outermost frames of a window are of its neighbours.
+        if found.x is not None:
+            gx = found.x[b:e].view(e - b, windows // (e - b), m, -1)
+            _each_window(data_t[1:-1], r.view(m + 2, windows, -1), gx.flatten(0, 1))
+            r = r.view(m + 2, e - b, windows // (e - b), -1)
             gx[:, 1:, 0].add_(r[-1, :, :-1], alpha=table.data[-1][-1])
             gx[:, :-1, -1].add_(r[0, :, 1:], alpha=table.data[0][0])
     if d is not None and found.from_filters:

@@ -102,8 +102,9 @@ def steps(form: str, channels: int, size: int, spatial_atoms: int = 5, temporal_
         frames = forms.winograd_frames(voxels, alpha, phi, FRAMES, ONE_BY_ONE, torch.float32)
         if frames:  # Winograd's F(frames, 3): a product for each frame of a window of frames + 2, whatever N
             window = frames + 2
+            mixing = frames * window + 2  # the frames of a window, and one of each neighbour
             return [
-                Step("ψ", (9 * m * window + window**2) * c * voxels // frames, value),
+                Step("ψ", (9 * m * window + mixing) * c * voxels // frames, value),
                 Step("α", window * m * c * c * voxels // frames, window * value // frames),
                 Step("φ", window * c * voxels, (window + frames) * value // frames),
             ]

@@ -97,6 +97,24 @@ def test_atoms_are_the_convolution_with_the_filters(monkeypatch, way_of_adding, 
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, other.detach().abs().max().item()))
 
 
+@pytest.mark.parametrize("clips", [1, 2, 3])
+@pytest.mark.parametrize("teacher", ["filters"], indirect=True)
+@pytest.mark.parametrize("case", CASES)
+def test_filters_learn_from_frames_where_clips_are_too_few_for_the_threads(monkeypatch, teacher, case, clips):
+    """And from one clip of few channels in any case, as a whole would take several times as long."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    (x, *parameters, bias), way = drawn(case)
+    x = torch.cat([x, x.flip(1)])[:clips].detach().requires_grad_()
+    seen, original = [], forms._gradient
+    monkeypatch.setattr(forms, "_gradient", lambda *a: [seen.append(a[0].dim()), original(*a)][1])
+    inputs = [x, *parameters, bias]
+    found = with_gradients(by_atoms(x, *parameters, bias, way), inputs)
+    assert set(seen) == ({4} if clips < 3 else {5})
+    expected = with_gradients(F.conv3d(x, forms.filters(*parameters), bias, *way), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("frames", "count", "voxels", "channels", "expected"),
     [
@@ -174,7 +192,7 @@ def test_the_transpose_is_what_the_convolution_does_backwards(way_of_adding, tea
         (64, 16, 2, "α", 1, "filters"),
         (192, 16, 2, "α", 1, "maps"),
         (48, 16, 3, "ψ", 1, "filters"),
-        (128, 16, 2, "α", (2, 1, 1), "filters"),
+        (64, 16, 2, "α", (2, 1, 1), "filters"),
         (256, 16, 3, "αφ", (1, 2, 2), "maps"),
         (64, 5, 2, "αψφ", 1, "maps"),
     ],
