@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import torch
 from torch.nn import functional as F
 
-from benchmarks import data, layers, networks, targets
+from benchmarks import choices, data, layers, networks, targets
 from benchmarks.explorables import pointer_to_picture
 from benchmarks.layers import medians
 from benchmarks.panels import panels
@@ -54,6 +54,7 @@ def main() -> None:
     data.main()
     networks.main()
     layers.main()
+    choices.main()
     targets.main()
 
 

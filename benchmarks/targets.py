@@ -4,8 +4,9 @@ Layers and networks are measured in passes, minutes apart; beside the median sta
 
 Why some are missed, as far as we know: two threads wait for a memory that this machine shares with others, so that passes of
 one code differ. φ that is frozen saves nothing where parameters learn from the gradient of the filters. Much of a training step
-of R50 is what all families have in common. "auto" knows shapes and the number of threads, and no more. On a GPU the filters are
-rebuilt for each call, in launches that a single layer cannot hide; in whole networks no difference shows (notebook 06).
+of R50 is what all families have in common. A layer's buffers have one size, be it alone or one of many; a network shares them.
+"auto" knows shapes and the number of threads, and no more. On a GPU the filters are rebuilt for each call, in launches that a
+single layer cannot hide; in whole networks no difference shows (notebook 06).
 """
 
 import json
@@ -74,10 +75,16 @@ def targets(record: dict[str, Any], on_gpu: dict[str, Any]) -> list[Target]:
     peaks = networks[f"peak of a training step, {R50}, MB"]
     found += [Target(f"R50, {name}, peak of a step, of full 3D's", peaks[name] / peaks["full 3D"], 1.05) for name in
               ("STDCF, N=2", "STDCF")]  # fmt: skip
-    choices = [rule["over the better"] for title, row in layers.items() if title != "machine" for rule in row["auto"]]
-    above = sum(choice > 1.03 for choice in choices)
-    words = f"what auto takes, of the better form's, worst of {len(choices)} ({above} above)"
-    found.append(Target(words, max(choices), 1.03))
+    for channels in TABLE_C.values():
+        peak = networks[f"peak of a training step, {channels} channels, MB"]
+        words = f"{channels} channels, N=2, atoms, peak of a step, of Conv3d's"
+        found.append(Target(words, peak["STDCF, N=2"] / peak["Conv3d"], 1.05))
+    chosen = [rule["over the better"] for title, row in layers.items() if title != "machine" for rule in row["auto"]]
+    drawn = [row["over the better"] for title, row in record["Choices"].items() if title != "machine"]
+    for of, choices in (("", chosen), (" drawn", drawn)):
+        above = sum(choice > 1.03 for choice in choices)
+        words = f"what auto takes, of the better form's, worst of {len(choices)}{of} ({above} above)"
+        found.append(Target(words, max(choices), 1.03))
     clips, loaded, imports = (data[name] for name in data if name != "machine")
     found.append(Target("TR-MNIST, times as fast as scipy", clips["scipy"] / clips["TRMNIST"], 8, least=True))
     found.append(Target("loader, of PyAV alone", loaded["Kinetics, 224²"] / loaded["PyAV alone"], 0.7, least=True))

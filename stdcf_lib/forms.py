@@ -43,6 +43,9 @@ MOST = 256 << 20
 MUCH = 50_000_000
 """Multiplications a product of α takes, from which on Winograd pays. [ours]"""
 
+WITHOUT_ONEDNN = 20480
+"""Channels × frames × rows of a single clip up to which PyTorch convolves without oneDNN, several times as slowly."""
+
 MANY_CHANNELS, MANY_VOXELS = 64, 1024
 """From how many on, of so much to do, F(4, 3) pays. [ours]"""
 
@@ -173,15 +176,16 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
-    A multiplication in the matrix product of α takes 1.4 times as long as one in oneDNN's convolution. With t threads, touching
-    a map of Z or G once takes as long as z = 10 + 8 t or g = 25 + 40 t of these, as threads share memory, and a call as long
-    as 4 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.4 · (products) + z · (times Z is
+    A multiplication in the matrix product of α takes 1.2 times as long as one in oneDNN's convolution. With t threads, touching
+    a map of Z or G once takes as long as z = 10 + 7 t or g = 25 + 40 t of these, as threads share memory, and a call as long
+    as 7 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.2 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
-    gradients; Winograd touches its X_i too, of the size of the input, and with a stride the larger input weighs, the more with
-    gradients. To that comes what it takes the parameters to learn, from the maps or from the gradient of the filters
-    (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`, which
-    records what that costs. Below 16 channels or half a billion multiplications, in anything but float32 and on anything but a
-    CPU, the filters are chosen.
+    gradients, and twice that where PyTorch does without oneDNN. Winograd touches its X_i too, of the size of the input; and
+    with a stride the larger input weighs, the more with gradients. To that comes what it takes the parameters to learn, from
+    the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than
+    .98 of that. Fitted to `make bench` and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with
+    others. Below 16 channels or a tenth of a billion multiplications, in anything but float32 and on anything but a CPU, the
+    filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -211,13 +215,15 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
             calls += 3 * atoms * tiles
             learning += 1.4 * maps * atoms if transposed else 0
     by_filters = length * height * width * (3 if any(learns) else 1) * kept
+    if len(x) == 1 and x[:, :, :, :, 0].numel() <= WITHOUT_ONEDNN and min(height, width) <= 3:
+        by_filters *= 2
     pixels = way.stride[1] * way.stride[2]
     planes = touched * (maps * (atoms + pixels) if winograd else atoms)
     if pixels > 1:
-        planes += (25 if any(learns) else 3) * pixels * (maps if winograd else 1)
-    by_atoms = 1.4 * passes * atoms + (10 + 8 * threads) * planes / outs
-    by_atoms += (25 + 40 * threads) * touched * maps / ins + learning + 4e6 * threads * calls / (ins * outs * voxels)
-    large = length * height * width * ins * outs * voxels * kept >= 5e8
+        planes += (18 if any(learns) else 3) * pixels * (maps if winograd else 1)
+    by_atoms = 1.2 * passes * atoms + (10 + 7 * threads) * planes / outs
+    by_atoms += (25 + 40 * threads) * touched * maps / ins + learning + 7e6 * threads * calls / (ins * outs * voxels)
+    large = length * height * width * ins * outs * voxels * kept >= 1e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
 
@@ -489,14 +495,12 @@ class _Gradients:
         """Whether the gradient of the coefficients is needed."""
         return self.need_alpha or self.need_phi
 
-    def of_filters(self, d: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, mix: Tensor | None) -> None:
-        """From the gradient d (R, O·kh·kw·C) of R frames of filters, which are mix times the kt of W, or these where `mix` is
-        None."""
+    def of_filters(self, d: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor) -> None:
+        """From the gradient d (kt, O·kh·kw·C) of the filters."""
         (outs, channels, *_), (count, length), mixed = alpha.shape, phi.shape, phi.detach()
         by_frame = self.need_phi or count >= length  # otherwise only what comes of the N maps is asked for
-        rows = mix.T if by_frame and mix is not None else None if by_frame else mixed if mix is None else mixed @ mix.T
-        if rows is not None:
-            d = torch.mm(rows, d, out=_buffer("F", d, len(rows), d.shape[1]))
+        if not by_frame:
+            d = torch.mm(mixed, d, out=_buffer("F", d, count, d.shape[1]))
         d, atoms = d.view(len(d) * outs, -1, channels), psi.to(d.dtype).flatten(1)
         if self.psi is not None:
             maps = _coefficients(alpha).flatten(1)
@@ -592,7 +596,7 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
     (kernel,) = kernels()
     if x is not None and found.from_filters:
-        found.of_filters(_of_filters(gy, x, space, way, length), alpha, space.psi, phi, None)
+        found.of_filters(_of_filters(gy, x, space, way, length), alpha, space.psi, phi)
         x = None  # it has taught what it can
         if found.x is None:
             return
@@ -859,9 +863,10 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
     outs, channels, atoms, _ = alpha.shape
     part, pixels, beside = frames // m, math.prod(space.size_out), way.dilation[0]
     a, data_t = gy.new_tensor(table.out).T, gy.new_tensor(table.data).T
-    learns = x is not None and (found.learns or found.from_filters)
-    each = space.psi[0].numel() if found.from_filters else atoms  # taps of the filters, or maps, of which d is the gradient
-    d = _buffer("D", alpha, m + 2, outs, each * channels).zero_() if learns else None
+    d = None  # the gradient of the three frames of the filters, or of the coefficients in each row
+    if x is not None and (found.from_filters or found.learns):
+        rows, each = (len(table.filter[0]), space.psi[0].numel()) if found.from_filters else (m + 2, atoms)
+        d = _buffer("D", alpha, rows, outs, each * channels).zero_()
     for b, e, tiles in _tiles(len(gy), part, gy, atoms * channels * pixels):
         windows = (e - b) * part // beside
         every = gy[b:e].view(windows, m, -1).transpose(0, 1)
@@ -874,12 +879,14 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
             _each_window(a[i : i + 1], every, q)
             g = q.view(-1, pixels, outs)
             if data is not None and d is not None and found.from_filters:
-                d[i] += space.filters(g, data[i])
+                learned = space.filters(g, data[i])
+                for into, weight in zip(d, table.filter[i], strict=True):
+                    into.add_(learned, alpha=weight)
             for first, last in tiles:
                 some = slice(first, last) if len(tiles) > 1 else slice(None)
                 space.backward(
                     None if data is None or found.from_filters else data[i, some], g[some], g[some], kernel,
-                    None if found.x is None else r[i, some], found.psi, None if d is None else d[i],
+                    None if found.x is None else r[i, some], found.psi, None if d is None or found.from_filters else d[i],
                 )  # fmt: skip
         if found.x is not None:
             gx = found.x[b:e].view(e - b, windows // (e - b), m, -1)
@@ -888,6 +895,6 @@ def _winograd_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _
             gx[:, 1:, 0].add_(r[-1, :, :-1], alpha=table.data[-1][-1])
             gx[:, :-1, -1].add_(r[0, :, 1:], alpha=table.data[0][0])
     if d is not None and found.from_filters:
-        found.of_filters(d.flatten(1), alpha, space.psi, phi, d.new_tensor(table.filter))
+        found.of_filters(d.flatten(1), alpha, space.psi, phi)
     elif d is not None:
         found.of_coefficients(d.flatten(1), alpha, phi, d.new_tensor(table.filter))

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from benchmarks.choices import drawn, measured
+from benchmarks.layers import Case
 from benchmarks.record import RECORD
 from benchmarks.targets import Target, targets
 from stdcf_lib.experiments import steps
@@ -35,3 +37,17 @@ def test_every_target_is_in_the_record_and_follows_it():
     passes["forward, ms"] = [2 * time for time in passes["forward, ms"]]
     (one,) = (pair for pair in zip(targets(slower, on_gpu), found, strict=True) if pair[0] != pair[1])
     assert one[0].found == pytest.approx(2 * one[1].found) and one[0].what.startswith("128 channels, N=2, atoms, forward, 2")
+
+
+def test_layers_are_drawn_by_a_seed():
+    assert drawn(1, 5) == drawn(1, 6)[:5] != drawn(2, 5)
+    work = [27 * one.ins * one.outs * one.clips * one.frames * one.size**2 for one, *_ in drawn(1, 40) if one.stride == 1]
+    assert len(work) > 20 and min(work) > 1e8 and max(work) < 4e9
+
+
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize(("channels", "expected"), [(8, "filters"), (128, "atoms")])
+def test_what_auto_takes_is_told_of_both_forms(channels, expected, learning):
+    found = measured(Case(channels, channels, 14, clips=1), 2, True, learning)
+    assert found["auto"] == expected and min(found["ms"].values()) > 0
+    assert found["over the better"] == pytest.approx(found["ms"][expected] / min(found["ms"].values()), abs=0.01)
