@@ -83,7 +83,7 @@ def targets(record: dict[str, Any], on_gpu: dict[str, Any]) -> list[Target]:
     drawn = [row["over the better"] for title, row in record["Choices"].items() if title != "machine"]
     for of, choices in (("", chosen), (" drawn", drawn)):
         above = sum(choice > 1.03 for choice in choices)
-        words = f"what auto takes, of the better form's, worst of {len(choices)}{of} ({above} above)"
+        words = f"what auto takes, of the better, worst of {len(choices)}{of} ({above} above)"
         found.append(Target(words, max(choices), 1.03))
     clips, loaded, imports = (data[name] for name in data if name != "machine")
     found.append(Target("TR-MNIST, times as fast as scipy", clips["scipy"] / clips["TRMNIST"], 8, least=True))

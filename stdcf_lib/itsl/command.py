@@ -163,7 +163,12 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--clip-norm", type=_number(above=0), help="gradients of a larger norm are scaled down to it")
     training.add_argument("--accumulation", type=_whole(1), default=1, help="batches whose gradients make one step")
     training.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="'no' is float32")
-    training.add_argument("--workers", type=_whole(0), default=4, help="processes that decode, for each process that trains")
+    training.add_argument(
+        "--workers",
+        type=_whole(0),
+        default=min(4, os.cpu_count() or 1),
+        help="processes that decode, for each process that trains (default: 4, or as many as there are cores)",
+    )
     training.add_argument("--val-every", type=_whole(1), default=4, help="epochs between validations; a stage ends with one")
     training.add_argument(
         "--test-batch", type=_whole(1), metavar="CLIPS", help="that a process loads at a time to score them, with all views"

@@ -183,7 +183,8 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
 
 def print_hours(rows: list[dict[str, Any]], device: str, processes: int) -> None:
     """Print what `hours` found."""
-    print(f"\nmeasured by a few steps on {device}, {processes} at work; loading must keep up (--benchmark-loader):")
+    print(f"\nmeasured by a few steps on {device}, {processes} at work. To this come the starts of stages, and loading where")
+    print("it cannot keep up (--benchmark-loader) or has no cores of its own:")
     print("stage   training, hours  clips/s to load  evaluation, hours  peak, GiB")
     for row in rows:
         print("{stage:8}{training_hours:15.3f}{clips_per_second:17.1f}{validation_hours:19.3f}{memory_gib:11.1f}".format(**row))
