@@ -92,7 +92,7 @@ def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
     recipe, counted, measured = capsys.readouterr().out.split("\n\n")
     assert "ours" in recipe and "appendix D" not in recipe
     assert [line.split()[0] for line in counted.splitlines()] == ["stage", "t-1", "s-1", "final"]
-    rows = [line.split() for line in measured.splitlines()[2:]]
+    rows = [line.split() for line in measured.splitlines()[3:]]
     assert [row[0] for row in rows] == ["t-1", "s-1", "final", "test", "all"] and "measured by a few steps on" in measured
 
 
