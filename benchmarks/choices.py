@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.layers import LAST, Case, medians
+from benchmarks.layers import LAST, Case, chosen, medians
 from benchmarks.record import keep
-from stdcf_lib import STDCFConv3d, forms
+from stdcf_lib import STDCFConv3d
 from stdcf_lib.runs import machine
 
 SEED, COUNT, ROUNDS = 9, 60, 5
@@ -45,8 +45,7 @@ def measured(case: Case, count: int, frozen: bool, learning: bool) -> dict[str, 
         module.freeze("temporal")
     x = torch.rand(case.shape).to(memory_format=LAST).requires_grad_(learning)
     learned = [x, *(parameter for parameter in module.parameters() if parameter.requires_grad)] if learning else []
-    way = forms.Way(module.stride, module.padding, module.dilation)
-    chosen = "atoms" if forms.quicker(x, module.alpha, module.psi, module.phi, way) else "filters"
+    taken = chosen(module, x)
     gradient = torch.ones_like(module(x))
 
     def by(form: str) -> Callable[[], None]:
@@ -59,7 +58,7 @@ def measured(case: Case, count: int, frozen: bool, learning: bool) -> dict[str, 
         return run
 
     times = medians({form: by(form) for form in ("atoms", "filters")}, ROUNDS)
-    return {"ms": times, "auto": chosen, "over the better": round(times[chosen] / min(times.values()), 2)}
+    return {"ms": times, "auto": taken, "over the better": round(times[taken] / min(times.values()), 2)}
 
 
 def main() -> None:

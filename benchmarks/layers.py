@@ -186,6 +186,12 @@ def measured(case: Case) -> dict[str, Any]:
     }
 
 
+def chosen(module: Any, x: Tensor) -> str:
+    """The form that "auto" takes for a layer and its input."""
+    way = forms.Way(module.stride, module.padding, module.dilation)
+    return "atoms" if forms.quicker(x, module.alpha, module.psi, module.phi, way, module.transposed) else "filters"
+
+
 def judged(found: dict[str, Any], case: Case) -> list[dict[str, Any]]:
     """What "auto" chooses, and how much longer that takes than the better form; "in every pass" at least so much."""
     rows = []
@@ -198,15 +204,14 @@ def judged(found: dict[str, Any], case: Case) -> list[dict[str, Any]]:
             module.requires_grad_(learning)
             if learning and "frozen" in name:
                 module.freeze("temporal")
-            way = forms.Way(module.stride, module.padding, module.dilation)
-            chosen = "atoms" if forms.quicker(x, module.alpha, module.psi, module.phi, way, case.transposed) else "filters"
+            taken = chosen(module, x)
             filters = name.replace("atoms", "filters").removesuffix(", φ frozen")
             times = {"atoms": found[name][what], "filters": found[filters][what]}
             passes = zip(found[name]["passes"][what], found[filters]["passes"][what], strict=True)
-            least = min((one if chosen == "atoms" else two) / min(one, two) for one, two in passes)
-            rows.append({"layer": name.replace(", atoms", ""), "what": what, "auto": chosen,
+            least = min((one if taken == "atoms" else two) / min(one, two) for one, two in passes)
+            rows.append({"layer": name.replace(", atoms", ""), "what": what, "auto": taken,
                          "ratio": round(times["atoms"] / times["filters"], 2),
-                         "over the better": round(times[chosen] / min(times.values()), 2),
+                         "over the better": round(times[taken] / min(times.values()), 2),
                          "in every pass": round(least, 2)})  # fmt: skip
     return rows
 

@@ -44,7 +44,8 @@ MUCH = 50_000_000
 """Multiplications a product of α takes, from which on Winograd pays. [ours]"""
 
 WITHOUT_ONEDNN = 20480
-"""Channels × frames × rows of a single clip up to which PyTorch convolves without oneDNN, several times as slowly."""
+"""Channels × frames × rows of a single clip up to which PyTorch convolves without oneDNN, several times as slowly: the bound is
+`ConvParams::use_mkldnn`'s, in its Convolution.cpp."""
 
 MANY_CHANNELS, MANY_VOXELS = 64, 1024
 """From how many on, of so much to do, F(4, 3) pays. [ours]"""
@@ -402,8 +403,8 @@ class _Space:
         return _Depthwise(self.psi.flip(0).permute(1, 2, 0), self.channels, *move, (*self.size_in, 1))
 
     @cached_property
-    def forth_reversed(self) -> "_Depthwise | None":
-        """The sum over all atoms that leads back where nothing was skipped."""
+    def straight_back(self) -> "_Depthwise | None":
+        """What leads back by one sum over all atoms; None where a stride has skipped pixels, or padding made some."""
         padding = [r - p for r, p in zip(self.reach, self.padding, strict=True)]
         sizes = zip(self.size_in, self.size_out, padding, self.reach, strict=True)
         if self.stride != [1, 1] or any(n != m + 2 * p - r for n, m, p, r in sizes):
@@ -446,8 +447,8 @@ class _Space:
     def back(self, gz: Tensor, gx: Tensor) -> None:
         """Writes into frames gx (F, H, W, C) what comes from their maps gz (F, M, H'·W', C), whose atoms come in reverse."""
         gz = gz.unflatten(2, self.size_out)
-        if self.forth_reversed is not None:
-            self.forth_reversed.add(gx.zero_()[:, None], gz)
+        if self.straight_back is not None:
+            self.straight_back.add(gx.zero_()[:, None], gz)
             return
         extra = [
             n - ((m - 1) * s - 2 * p + r + 1)
@@ -596,7 +597,7 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
     (kernel,) = kernels()
     if x is not None and found.from_filters:
-        found.of_filters(_of_filters(gy, x, space, way, length), alpha, space.psi, phi)
+        found.of_filters(_gradient_of_filters(gy, x, space, way, length), alpha, space.psi, phi)
         x = None  # it has taught what it can
         if found.x is None:
             return
@@ -624,7 +625,7 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
         found.of_coefficients(d.view(shifts, -1), alpha, phi, torch.eye(length, dtype=d.dtype) if by_frame else None)
 
 
-def _of_filters(gy: Tensor, x: Tensor, space: _Space, way: Way, length: int) -> Tensor:
+def _gradient_of_filters(gy: Tensor, x: Tensor, space: _Space, way: Way, length: int) -> Tensor:
     """The gradient (kt, O·kh·kw·C) of the filters that make y, with gradient gy, of clips x."""
     few = len(x) == 1 and min(gy.shape[-1], x.shape[-1]) <= 64
     if len(x) >= torch.get_num_threads() and not few:
