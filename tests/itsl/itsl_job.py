@@ -97,7 +97,8 @@ def attempt(folder, test_clips, processes, accumulation, kill_after, which):
             fit(net, folder, tick=tick, accumulation=accumulation, test_clips=test_clips)
             os._exit(0)
         ranks.append(child)
-    dead, status = os.waitpid(-1, 0)
+    # The one that is to be killed decides, as others may fail, and be seen to, as soon as it is gone.
+    dead, status = os.waitpid(ranks[(kill_after + 1) % processes] if kill_after else -1, 0)
     if status:  # the others wait for the dead
         for rank in ranks:
             if rank != dead:
