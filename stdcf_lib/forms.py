@@ -178,15 +178,15 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
     A multiplication in the matrix product of α takes 1.2 times as long as one in oneDNN's convolution. With t threads, touching
-    a map of Z or G once takes as long as z = 10 + 7 t or g = 25 + 40 t of these, as threads share memory, and a call as long
+    a map of Z or G once takes as long as z = 10 + 7 t or g = 28 + 40 t of these, as threads share memory, and a call as long
     as 7 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.2 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
-    gradients, and twice that where PyTorch does without oneDNN. Winograd touches its X_i too, of the size of the input; and
-    with a stride the larger input weighs, the more with gradients. To that comes what it takes the parameters to learn, from
-    the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than
-    .98 of that. Fitted to `make bench` and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with
-    others. Below 16 channels or a tenth of a billion multiplications, in anything but float32 and on anything but a CPU, the
-    filters are chosen.
+    gradients, and twice that where PyTorch does without oneDNN. Filters go by blocks of 16 channels, of which 40 fill two and
+    a half and take three. Winograd touches its X_i too, of the size of the input; and with a stride the larger input weighs,
+    the more with gradients. To that comes what it takes the parameters to learn, from the maps or from the gradient of the
+    filters (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`
+    and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with others. Below 16 channels or a tenth
+    of a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -215,7 +215,8 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
         if from_maps < from_filters and learns[2]:
             calls += 3 * atoms * tiles
             learning += 1.4 * maps * atoms if transposed else 0
-    by_filters = length * height * width * (3 if any(learns) else 1) * kept
+    made, read = (_in_blocks(n) for n in ((ins, outs) if transposed else (outs, ins)))
+    by_filters = length * height * width * kept * (made + read + made * read if any(learns) else made)
     if len(x) == 1 and x[:, :, :, :, 0].numel() <= WITHOUT_ONEDNN and min(height, width) <= 3:
         by_filters *= 2
     pixels = way.stride[1] * way.stride[2]
@@ -223,7 +224,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     if pixels > 1:
         planes += (18 if any(learns) else 3) * pixels * (maps if winograd else 1)
     by_atoms = 1.2 * passes * atoms + (10 + 7 * threads) * planes / outs
-    by_atoms += (25 + 40 * threads) * touched * maps / ins + learning + 7e6 * threads * calls / (ins * outs * voxels)
+    by_atoms += (28 + 40 * threads) * touched * maps / ins + learning + 7e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 1e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
@@ -233,13 +234,18 @@ def _learning(
 ) -> tuple[float, float]:
     """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z, and from the gradient of the filters, in
     the units of `quicker`: a product with the maps 1.4, touching one of them 26 for each thread, and a filter's number 100."""
-    outs, atoms, (count, length), taps = len(alpha), len(psi), phi.shape, psi[0].numel()
+    (outs, ins), atoms, (count, length), taps = alpha.shape[:2], len(psi), phi.shape, psi[0].numel()
     windows = (winograd + 2) / winograd if winograd else 1
     # φ learns from how α's gradient differs from frame to frame of the kernel.
     products = windows if winograd else length if learns[2] or count >= length else count
     from_maps = 1.4 * products * atoms + 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
-    from_filters = taps * (windows if winograd else length / way.stride[0])
+    from_filters = taps * (windows if winograd else length / way.stride[0]) * _in_blocks(outs) * _in_blocks(ins)
     return from_maps, from_filters + 100 * taps * (winograd + 2 if winograd else length) / voxels
+
+
+def _in_blocks(channels: int) -> float:
+    """How many channels oneDNN's convolutions work on, which take them 16 at a time, for each of so many."""
+    return math.ceil(channels / 16) * 16 / channels
 
 
 def _transformed() -> bool:
