@@ -178,15 +178,15 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
     A multiplication in the matrix product of α takes 1.2 times as long as one in oneDNN's convolution. With t threads, touching
-    a map of Z or G once takes as long as z = 10 + 7 t or g = 28 + 40 t of these, as threads share memory, and a call as long
-    as 7 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.2 · (products) + z · (times Z is
+    a map of Z or G once takes as long as z = 10 + 7 t or g = 28 + 40 t of these, as threads share memory, and a call as long as
+    7 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.2 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
-    gradients, and twice that where PyTorch does without oneDNN. Filters go by blocks of 16 channels, of which 40 fill two and
-    a half and take three. Winograd touches its X_i too, of the size of the input; and with a stride the larger input weighs,
-    the more with gradients. To that comes what it takes the parameters to learn, from the maps or from the gradient of the
-    filters (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench`
-    and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with others. Below 16 channels or a tenth
-    of a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
+    gradients, and twice that where PyTorch does without oneDNN. Products of either go by blocks of 16 channels, of which 40
+    take three and fill two and a half. Winograd touches its X_i too, of the size of the input; and with a stride the larger
+    input weighs, the more with gradients. To that comes what it takes the parameters to learn, from the maps or from the
+    gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to
+    `make bench` and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with others. Below 16 channels
+    or a tenth of a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -204,9 +204,11 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
     threads = torch.get_num_threads()
     tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / (TILE * threads)) * (winograd + 2 if winograd else 1)
-    passes, touched, calls, learning = maps, 1, 2 * tiles, 0.0
+    made, read = (_in_blocks(n) for n in ((ins, outs) if transposed else (outs, ins)))
+    products, by_filters, touched, calls, learning = made, made, 1, 2 * tiles, 0.0
     if any(learns):
-        passes += maps
+        products += read
+        by_filters += read + made * read
         touched = 3
         calls += 4 * tiles
     if any(learns[1:]):
@@ -215,15 +217,14 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
         if from_maps < from_filters and learns[2]:
             calls += 3 * atoms * tiles
             learning += 1.4 * maps * atoms if transposed else 0
-    made, read = (_in_blocks(n) for n in ((ins, outs) if transposed else (outs, ins)))
-    by_filters = length * height * width * kept * (made + read + made * read if any(learns) else made)
+    by_filters *= length * height * width * kept
     if len(x) == 1 and x[:, :, :, :, 0].numel() <= WITHOUT_ONEDNN and min(height, width) <= 3:
         by_filters *= 2
     pixels = way.stride[1] * way.stride[2]
     planes = touched * (maps * (atoms + pixels) if winograd else atoms)
     if pixels > 1:
         planes += (18 if any(learns) else 3) * pixels * (maps if winograd else 1)
-    by_atoms = 1.2 * passes * atoms + (10 + 7 * threads) * planes / outs
+    by_atoms = 1.2 * products * maps * atoms + (10 + 7 * threads) * planes / outs
     by_atoms += (28 + 40 * threads) * touched * maps / ins + learning + 7e6 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 1e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
