@@ -1,4 +1,5 @@
-"""Time and memory against peers: `python -m benchmarks` prints and records them. No test asserts a time.
+"""Time and memory against peers: `python -m benchmarks` prints and records them, and writes the README's table. No test
+asserts a time.
 
 Each way is timed in turn, round after round, so that a machine whose speed drifts treats all alike; medians are reported.
 """
@@ -9,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from torch.nn import functional as F
 
-from benchmarks import choices, data, layers, networks, targets
+from benchmarks import choices, data, layers, networks, readme, targets
 from benchmarks.explorables import pointer_to_picture
 from benchmarks.layers import medians
 from benchmarks.panels import panels
@@ -55,6 +56,7 @@ def main() -> None:
     networks.main()
     layers.main()
     choices.main()
+    readme.main()
     targets.main()
 
 

@@ -37,11 +37,15 @@ class Target(NamedTuple):
         return f"{self.what:66}{self.found:8.2f} {between:15} at {most} {self.bound:6.2f}   {verdict}"
 
 
+def ratios(times: dict[str, Any], what: str, one: str, *others: str) -> list[float]:
+    """What one takes of the quickest of the others, in each pass."""
+    passes = [times[name]["passes"][what] for name in (one, *others)]
+    return [first / min(rest) for first, *rest in zip(*passes, strict=True)]
+
+
 def _ratio(what: str, times: dict[str, Any], bound: float, one: str, *others: str, under: str) -> Target:
-    """What one takes of the quickest of the others, in the median of the passes."""
-    passes = [times[name]["passes"][under] for name in (one, *others)]
-    ratios = tuple(first / min(rest) for first, *rest in zip(*passes, strict=True))
-    return Target(what, statistics.median(ratios), bound, passes=ratios)
+    found = ratios(times, under, one, *others)
+    return Target(what, statistics.median(found), bound, passes=tuple(found))
 
 
 def targets(record: dict[str, Any], on_gpu: dict[str, Any]) -> list[Target]:

@@ -20,9 +20,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from stdcf_lib.files import made_anew
+
 FOLDER = Path(__file__).parent
 TIMES = FOLDER / "times.json"
-MARKS = "<!-- notebooks -->\n", "<!-- /notebooks -->"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # "# 02 · The joint convolution, taken apart" is called "02 The joint convolution" where others speak of it.
 TITLE = re.compile(r"# (\d\d) · ([^:,\n]+)")
@@ -110,8 +111,7 @@ def in_readme(text: str, start_page: nbformat.NotebookNode) -> str:
     outputs = (output for cell in start_page.cells for output in cell.get("outputs", []))
     texts = (output.get("data", {}).get("text/markdown", "") for output in outputs)
     table = next(text for text in texts if text.startswith("| notebook"))
-    before, _, rest = text.partition(MARKS[0])
-    return f"{before}{MARKS[0]}{re.sub(r'[(](?=[0-9]{2}_)', '(notebooks/', table)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    return made_anew(text, "notebooks", re.sub(r"[(](?=[0-9]{2}_)", "(notebooks/", table))
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""How a file is written, whole or not at all, and how weights are written and read."""
+"""How a file is written, whole or not at all; how weights are written and read; and the parts of a text that are made."""
 
 import errno
 import glob
@@ -52,6 +52,19 @@ def write(path: Path, content: bytes | memoryview) -> None:
             with suppress(FileNotFoundError):  # the folder may be gone
                 os.unlink(aside)
             raise
+
+
+def made_anew(text: str, name: str, part: str) -> str:
+    """A text in Markdown with this part, of lines, between its marks `<!-- name -->` and `<!-- /name -->`.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    before, start, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not end:
+        raise ValueError(f"the text has nothing between <!-- {name} --> and <!-- /{name} -->; write both, a line each")
+    return f"{before}{start}{part}\n{end}{after}"
 
 
 def tidy(folder: Path, name: str | None = None) -> None:

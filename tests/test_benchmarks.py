@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.choices import drawn, measured
 from benchmarks.layers import Case
+from benchmarks.readme import README, in_readme, table
 from benchmarks.record import RECORD
 from benchmarks.targets import Target, targets
 from stdcf_lib.experiments import steps
@@ -37,6 +38,17 @@ def test_every_target_is_in_the_record_and_follows_it():
     passes["forward, ms"] = [2 * time for time in passes["forward, ms"]]
     (one,) = (pair for pair in zip(targets(slower, on_gpu), found, strict=True) if pair[0] != pair[1])
     assert one[0].found == pytest.approx(2 * one[1].found) and one[0].what.startswith("128 channels, N=2, atoms, forward, 2")
+
+
+def test_the_readme_has_the_times_as_the_record_has_them():
+    text = README.read_text(encoding="utf-8")
+    assert in_readme(text) == text, "make it anew: python -m benchmarks.readme"
+    record, on_gpu = json.loads(RECORD.read_text(encoding="utf-8")), steps.records()[0]
+    before = table(record, on_gpu)
+    for passes in (row["passes"] for row in record["Networks"]["R50, one clip of 8×224², 2 threads"].values()):
+        passes["training step, ms"] = [1.0, 1.0, 9.0]
+    after = table(record, on_gpu)
+    assert before != after and after.splitlines()[2].endswith(" / 1.00 |")
 
 
 def test_layers_are_drawn_by_a_seed():

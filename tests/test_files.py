@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import torch
 
-from stdcf_lib.files import as_safetensors, read_safetensors, read_weights, write
+from stdcf_lib.files import as_safetensors, made_anew, read_safetensors, read_weights, write
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.zeros(0, dtype=torch.bfloat16)}
 
@@ -88,3 +88,11 @@ def test_the_same_weights_are_the_same_file():
     about = {name: name for name in "abcdef"}
     files = {as_safetensors(WEIGHTS, dict(reversed(about.items()))) for _ in range(20)} | {as_safetensors(WEIGHTS, about)}
     assert len(files) == 1 and len(files.pop()) % 8 == 0
+
+
+def test_a_part_of_a_text_is_made_anew_between_its_marks():
+    text = "before\n<!-- rows -->\nold\n<!-- /rows -->\nafter\n"
+    assert made_anew(text, "rows", "one\ntwo") == "before\n<!-- rows -->\none\ntwo\n<!-- /rows -->\nafter\n"
+    for wrong in (text.replace("/rows", "/row"), "before"):
+        with pytest.raises(ValueError, match="nothing between <!-- rows --> and <!-- /rows -->; write both"):
+            made_anew(wrong, "rows", "one")

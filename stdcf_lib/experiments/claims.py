@@ -12,6 +12,7 @@ import numpy as np
 
 from stdcf_lib.experiments import interactions, reconstruction, tempo, turning
 from stdcf_lib.experiments.compare import Difference, difference
+from stdcf_lib.files import made_anew
 from stdcf_lib.models.kinds import KINDS
 
 
@@ -172,15 +173,9 @@ def table(rows: Sequence[Claim]) -> str:
     return "\n".join(lines + [f"| {row.claim} | {row.paper} | {row.here} | {row.sure} |" for row in rows])
 
 
-MARKS = "<!-- claims -->\n", "<!-- /claims -->"
-
-
 def in_readme(text: str) -> str:
     """The text of the README with its table of claims made anew."""
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    rows = [row._replace(claim=f"{row.notebook}: {row.claim}") for row in claims()]
-    return f"{before}{MARKS[0]}{table(rows)}\n{MARKS[1]}{after}"
+    return made_anew(text, "claims", table([row._replace(claim=f"{row.notebook}: {row.claim}") for row in claims()]))
 
 
 def main() -> None:

@@ -86,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--folder", type=Path, help="where checkpoints, metrics and weights go")
     words.add_argument(
         "--plan", action="store_true",
-        help="print the stages, what they need and how long they take by a few steps on the device at hand, and train nothing",
+        help="print the stages, what they need and how long they take by a few steps on the device at hand, and train nothing; "
+        "with --benchmark-loader, which 'folder' always has, by a few seconds of loading too",
     )  # fmt: skip
     words.add_argument(
         "--benchmark-loader", action="store_true",
@@ -326,12 +327,12 @@ def main(words: Sequence[str] | None = None, watch: Callable[[dict[str, Any]], N
         parser().error(str(error))
     if training.accelerator.is_main_process:
         print(in_words(arguments, training.stages, sources), flush=True)
+    if arguments.plan:
+        _plan(arguments, training)
+        return
     if arguments.benchmark_loader:
         for row in loading(training):
             print("{stage:8}{clip:10}{clips_per_second:9.1f} clips/s".format(**row), flush=True)
-        return
-    if arguments.plan:
-        _plan(arguments, training)
         return
     try:
         if (names := training.config["classes"]) and training.accelerator.is_main_process:
@@ -355,9 +356,15 @@ def _plan(arguments: argparse.Namespace, training: Training) -> None:
         print()
         print_plan(plan(training.model, training.stages, training.recipe.swap, batch, arguments.precision))
     if not arguments.no_steps:
-        rows = hours(training)
+        loaded = loading(training) if _loads(arguments) else []
+        rows = hours(training, loaded=loaded)
         if main:
-            print_hours(rows, machine()["device"], processes)
+            print_hours(rows, machine()["device"], processes, bool(loaded))
+
+
+def _loads(arguments: argparse.Namespace) -> bool:
+    """Whether true clips are loaded, of a plan too; it does without videos where none were named."""
+    return not arguments.plan or arguments.benchmark_loader or arguments.dataset == "folder"
 
 
 def _contradiction(arguments: argparse.Namespace) -> str | None:
@@ -370,8 +377,6 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
     about_stages = {"iterations", "reduction", "epochs", "final_epochs", "swap", "enlarge"}
     if arguments.direct not in (None, MATCHED) and (idle := given & about_stages):
         return f"--{min(idle).replace('_', '-')} is about stages, and --direct {arguments.direct:g} has none; leave it out"
-    if arguments.benchmark_loader and arguments.plan:
-        return "--benchmark-loader loads true clips, and --plan none; leave out one of them"
     if arguments.no_steps and not arguments.plan:
         return "--no-steps is about --plan; leave it out, or add --plan"
     if arguments.dataset not in STRIDED and arguments.stride is not None:
@@ -389,17 +394,15 @@ def _contradiction(arguments: argparse.Namespace) -> str | None:
             return f"{name} {count} {crops}: give 1 crop or 3 for each clip"
     if arguments.dataset == "folder" and arguments.data is None:
         return "name the folder of your videos with --data"
-    if arguments.plan:
-        return None
-    if arguments.folder is None and not arguments.benchmark_loader:
+    if arguments.folder is None and not (arguments.benchmark_loader or arguments.plan):
         return "name the run's folder with --folder"
-    if arguments.data is None and arguments.dataset != "noise":
+    if _loads(arguments) and arguments.data is None and arguments.dataset != "noise":
         return "name the folder of your videos with --data, or set STDCF_DATA"
     return None
 
 
 def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]], None] | None = None) -> Training:
-    """The run that arguments of `parse` ask for; with `--plan` of blank clips, to rehearse.
+    """The run that arguments of `parse` ask for; with `--plan` of noise, unless it is to load videos.
 
     Raises:
         ValueError: arguments that do not fit together, or data that cannot be read.
@@ -407,7 +410,7 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
     """
     preset = PRESETS[arguments.dataset]
     accelerator = seeing_all_processes(mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulation)
-    sets = _by_one_process(accelerator, lambda: _stand_ins(arguments) if arguments.plan else preset.sets(arguments))
+    sets = _by_one_process(accelerator, lambda: preset.sets(arguments) if _loads(arguments) else _stand_ins(arguments))
     num_classes = preset.classes or len(sets.classes)
     if arguments.batch_size is None:  # of one's own videos, which may be few; BN wants more than one, and each part its share
         parts = accelerator.num_processes * arguments.accumulation
@@ -443,14 +446,12 @@ def training_of(arguments: argparse.Namespace, watch: Callable[[dict[str, Any]],
 
 
 def _stand_ins(arguments: argparse.Namespace) -> Sets:
-    """As many clips of noise as the data set has, to rehearse with; one's own videos are counted."""
-    preset = PRESETS[arguments.dataset]
-    own = None if preset.classes else preset.sets(arguments)
-    training, scored = preset.clips if own is None else (len(own.training), len(own.test))
-    shape, classes = (arguments.frames, arguments.size), own.classes if own else ()
+    """As many clips of noise as the data set has, to rehearse with."""
+    training, scored = PRESETS[arguments.dataset].clips
+    shape = arguments.frames, arguments.size
     val_views, views = (count * crops for count, crops in (arguments.val_views, arguments.views))
     clips = StandIn(training, *shape), StandIn(scored, *shape, val_views), StandIn(scored, *shape, views)
-    return Sets(*clips, torch.Tensor.float, classes)
+    return Sets(*clips, torch.Tensor.float)
 
 
 def _by_one_process(accelerator: Accelerator, make: Callable[[], Sets]) -> Sets:

@@ -67,7 +67,7 @@ def plan(model: nn.Module, planned: Sequence[Stage], swap: str, batch_size: int,
         rows.append(
             {
                 "stage": stage.name,
-                "clip": f"{stage.frames}×{stage.size}²",
+                "clip": _clip(stage),
                 "frozen": stage.frozen or "nothing",
                 "epochs": stage.epochs,
                 "batch": own,
@@ -95,18 +95,23 @@ def full_size_epochs(model: nn.Module, planned: Sequence[Stage], swap: str) -> f
     return sum(row["epochs"] * row["gmacs"] for row in rows[:-1]) / built
 
 
-def hours(training: Training, measure: Callable[[int], dict[str, float]] | None = None) -> list[dict[str, Any]]:
+def hours(
+    training: Training,
+    measure: Callable[[int], dict[str, float]] | None = None,
+    loaded: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
     """How long a run takes.
 
     Args:
         training: the run.
         measure: number of a stage → what `Training.rehearse` returns; by default that, of a few real steps on the device at
             hand, on a CPU with no more clips at a time than `CPU_MACS` allow.
+        loaded: what `loading` found for this run; without it loaders are taken to keep up.
 
     Returns:
-        For each stage its name, `training_hours`, `clips_per_second` that it asks of all loaders together, `validation_hours`
-        (those at full size included) and `memory_gib`, the peak of the steps; and last the test, if there is one. Loading is
-        not measured.
+        For each stage its name, `training_hours`, `waiting_hours` of its steps for clips, `clips_per_second` that it asks of
+        all loaders together, `validation_hours` (those at full size included, of clips that are there) and `memory_gib`, the
+        peak of the steps; and last the test, if there is one.
     """
     on_gpu = training.accelerator.device.type == "cuda"
     found: dict[tuple[Any, ...], dict[str, float]] = {}
@@ -121,6 +126,16 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
         if key not in found:
             found[key] = (measure or rehearsed)(number)
         return found[key]
+
+    rates = {row["clip"]: row["clips_per_second"] for row in loaded}
+
+    def waiting(stage: Stage, seconds: float) -> float:
+        rate = rates.get(_clip(stage), math.inf)
+        if math.isnan(rate):
+            return rate
+        load = training.batch(stage) / training.accelerator.num_processes / rate
+        # A GPU trains while processors load the next clips; on a CPU both take turns.
+        return max(0.0, load - seconds) if on_gpu and training.workers else load
 
     def scoring(clips: Any, view_seconds: float) -> float:
         return training.views(clips) * view_seconds / training.accelerator.num_processes / 3600
@@ -139,6 +154,7 @@ def hours(training: Training, measure: Callable[[int], dict[str, float]] | None 
             {
                 "stage": stage.name,
                 "training_hours": training.steps(stage, clips) * found_here["seconds"] / 3600,
+                "waiting_hours": training.steps(stage, clips) * waiting(stage, found_here["seconds"]) / 3600,
                 "clips_per_second": training.batch(stage) / found_here["seconds"],
                 "validation_hours": validated,
                 "memory_gib": found_here["memory_gib"],
@@ -170,8 +186,12 @@ def loading(training: Training) -> list[dict[str, Any]]:
             if taken > LOADING_SECONDS:
                 break
         rate = clips / taken if taken else float("nan")
-        rows.append({"stage": stage.name, "clip": f"{stage.frames}×{stage.size}²", "clips_per_second": rate})
+        rows.append({"stage": stage.name, "clip": _clip(stage), "clips_per_second": rate})
     return rows
+
+
+def _clip(stage: Stage) -> str:
+    return f"{stage.frames}×{stage.size}²"
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:
@@ -181,12 +201,21 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
         print("{stage:8}{clip:10}{frozen:10}{epochs:6.4g}{batch:7}{gmacs:11.3f}{batch_gib:16.1f}{fits:16}".format(**row))
 
 
-def print_hours(rows: list[dict[str, Any]], device: str, processes: int) -> None:
-    """Print what `hours` found."""
-    print(f"\nmeasured by a few steps on {device}, {processes} at work. To this come the starts of stages, and loading where")
-    print("it cannot keep up (--benchmark-loader) or has no cores of its own:")
-    print("stage   training, hours  clips/s to load  evaluation, hours  peak, GiB")
-    for row in rows:
-        print("{stage:8}{training_hours:15.3f}{clips_per_second:17.1f}{validation_hours:19.3f}{memory_gib:11.1f}".format(**row))
-    training, evaluation = (sum(row[name] for row in rows) for name in ("training_hours", "validation_hours"))
-    print(f"{'all':8}{training:15.3f}{'':17}{evaluation:19.3f}   together {training + evaluation:.3f} hours")
+def print_hours(rows: list[dict[str, Any]], device: str, processes: int, loaded: bool) -> None:
+    """Print what `hours` found; `loaded` says whether it knew how fast clips are loaded."""
+    also = "" if loaded else ", and loading where it cannot keep up (with --benchmark-loader it is counted)"
+    print(f"\nmeasured by a few steps on {device}, {processes} at work.\nTo this come the starts of stages{also}:")
+    line = "{:8}{:>10}{:>21}{:>17}{:>12}{:>11}"
+    print(line.format("stage", "training", "+ waiting for clips", "clips/s to load", "evaluation", "peak, GiB"))
+    spent = {name: sum(row[name] for row in rows) for name in ("training_hours", "waiting_hours", "validation_hours")}
+    for row in [*rows, {"stage": "all", **spent}]:
+        training, waiting, validation = (_duration(row[name]) for name in spent)
+        rest = [f"{row[name]:.1f}" if row.get(name) else "" for name in ("clips_per_second", "memory_gib")]
+        print(line.format(row["stage"], training, waiting if loaded else "-", rest[0], validation, rest[1]))
+    print(f"together {_duration(sum(spent.values()))}")
+
+
+def _duration(hours: float) -> str:
+    """In the unit that one would say it in."""
+    seconds = 3600 * hours
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{hours:.1f} h"

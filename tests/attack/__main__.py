@@ -18,7 +18,6 @@ from tests.attack import inputs, kills, mutations, numbers, quiet
 
 RECORD = Path(__file__).with_name("results.json")
 README = Path(__file__).parents[2] / "README.md"
-MARKS = "<!-- promises -->\n", "<!-- /promises -->"
 
 
 class Attack(NamedTuple):
@@ -79,8 +78,7 @@ def promises(record: dict[str, Any]) -> str:
 
 def in_readme(text: str, record: dict[str, Any]) -> str:
     """The text of the README with its promises made anew."""
-    before, _, rest = text.partition(MARKS[0])
-    return f"{before}{MARKS[0]}{promises(record)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    return files.made_anew(text, "promises", promises(record))
 
 
 def main() -> None:

@@ -93,7 +93,20 @@ def test_the_plan_is_printed_without_videos(monkeypatch, capsys):
     assert "ours" in recipe and "appendix D" not in recipe
     assert [line.split()[0] for line in counted.splitlines()] == ["stage", "t-1", "s-1", "final"]
     rows = [line.split() for line in measured.splitlines()[3:]]
-    assert [row[0] for row in rows] == ["t-1", "s-1", "final", "test", "all"] and "measured by a few steps on" in measured
+    assert [row[0] for row in rows] == ["t-1", "s-1", "final", "test", "all", "together"]
+    assert "measured by a few steps on" in measured and "with --benchmark-loader it is counted" in measured
+    assert all(row[2] == "s" and row[3] == "-" for row in rows[:5])
+    command.main([*SMOKE, "--plan", "--benchmark-loader"])
+    measured = capsys.readouterr().out.split("\n\n")[2]
+    assert all(line.split()[4] == "s" for line in measured.splitlines()[3:8]) and "--benchmark-loader" not in measured
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(0, "0 s"), (119 / 3600, "119 s"), (2 / 60, "2 min"), (1.99, "119 min"), (2, "2.0 h"), (4032.16, "4032.2 h")],
+)
+def test_a_duration_is_told_in_its_own_unit(hours, words):
+    assert sys.modules["stdcf_lib.itsl.plan"]._duration(hours) == words
 
 
 def test_planned_hours_are_those_of_a_run(tmp_path):
@@ -111,6 +124,26 @@ def test_planned_hours_are_those_of_a_run(tmp_path):
     assert [row["stage"] for row in rows] == ["t-1", "s-1", "final", "test"]
     assert [row["training_hours"] for row in rows] == pytest.approx([0.24, 0.24, 0.16, 0.0])  # 8 steps an epoch
     assert [row["validation_hours"] for row in rows] == pytest.approx([0.024, 0.024, 0.008, 0.048])  # 8 clips, 6 views
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "waiting"), [("cpu", 2, [0.24, 0.08, 0.04]), ("cuda", 2, [0, 0, 0]), ("cuda", 0, [0.24, 0.08, 0.04])]
+)
+def test_a_gpu_trains_while_clips_are_loaded_and_a_cpu_takes_turns(device, workers, waiting):
+    training: Any = command.training_of(
+        parsed(f"noise --small --frames 4 --size 32 --batch-size 4 --workers {workers} --epochs 3 --final-epochs 2")
+    )
+    training.accelerator = SimpleNamespace(device=torch.device(device), num_processes=2)
+    loaded = [{"clip": clip, "clips_per_second": 2 / wait} for clip, wait in (("4×16²", 36), ("1×32²", 12), ("4×32²", 9))]
+
+    def asked(step):
+        rows = hours(training, lambda number: {"seconds": step, "view_seconds": 1.0, "memory_gib": 1.0}, loaded)
+        return [row["waiting_hours"] for row in rows]
+
+    assert asked(36.0) == pytest.approx([*waiting, 0])  # 24, 24 and 16 steps of 2 clips in each process
+    assert asked(10.0)[0] == pytest.approx(waiting[0] or 24 * (36 - 10) / 3600)
+    loaded[0]["clips_per_second"] = float("nan")  # of less than a batch
+    assert asked(36.0)[0] != asked(36.0)[0]
 
 
 @pytest.mark.parametrize(("device", "room", "clips"), [("cuda", 3.5, None), ("cpu", 3.5, 3), ("cpu", 1.5, 2)])
@@ -297,8 +330,8 @@ MISTAKES = [
     ("noise --plan --direct 4 --swap keep", "--swap is about stages, and --direct 4 has none"),
     ("noise --plan --direct 4 --final-epochs 2", "--final-epochs is about stages, and --direct 4 has none"),
     ("noise --no-steps --folder {}/run", "--no-steps is about --plan"),
-    ("noise --plan --benchmark-loader", "--benchmark-loader loads true clips, and --plan none"),
     ("kinetics400 --benchmark-loader", "name the folder of your videos with --data"),
+    ("kinetics400 --plan --benchmark-loader", "name the folder of your videos with --data"),
     ("noise --plan --preset noise", "invalid choice: 'noise'"),
     ("noise --plan --enlarge 0", "--enlarge: '0': give an integer of at least 1"),
     ("noise --plan --average 1", "--average: '1': give a finite number"),
@@ -379,13 +412,14 @@ def test_all_data_are_not_taken_for_ones_own(mistakes, monkeypatch, capsys):
     assert "name the folder of your videos with --data" in capsys.readouterr().err
 
 
-def test_a_plan_for_ones_own_videos_has_their_classes(mistakes, monkeypatch):
+def test_a_plan_for_ones_own_videos_has_their_classes_and_loads_them(own_videos, tmp_path, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(command, "plan", lambda model, *_: seen.append(model.fc.out_features) or [])
-    words = "folder --plan --no-steps --small --batch-size 2 --data".split()
-    monkeypatch.setattr(sys, "argv", ["itsl", *words, str(mistakes / "two")])
-    command.main()
-    assert seen == [2] and not (mistakes / "run").exists()
+    monkeypatch.setattr(sys.modules["stdcf_lib.itsl.plan"], "LOADING_SECONDS", 0.05)
+    videos = str(own_videos(tmp_path / "videos", 5))
+    command.main(["folder", "--data", videos, *"--plan --small --frames 4 --size 32 --batch-size 2 --workers 0".split()])
+    rows = [line.split() for line in capsys.readouterr().out.partition("evaluation  peak")[2].splitlines()[1:]]
+    assert seen == [2] and [row[0] for row in rows][-3:] == ["test", "all", "together"] and not any("-" in row for row in rows)
 
 
 def test_a_class_beyond_the_last_is_refused_with_its_line(mistakes, monkeypatch, capsys):

@@ -1,0 +1,57 @@
+"""What a layer costs beside the one that it replaces: `python -m benchmarks.readme` writes the table of the README from the
+records of `benchmarks` and, for a GPU, of `stdcf_lib.experiments.steps`.
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RECORD
+from benchmarks.targets import R50, TABLE_C, ratios
+from stdcf_lib.experiments import steps
+from stdcf_lib.files import made_anew
+
+README, THREADS = Path(__file__).parents[1] / "README.md", 2
+
+
+def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
+    """Time as a share of a full 3D convolution's, of the quicker layout; forward / forward and backward."""
+    layers, whole = record["Layers"], record["Networks"][f"{R50}, {THREADS} threads"]
+    cases = [layers[f"{title}, {THREADS} threads"] for title in TABLE_C]
+    sizes = ["{ins} channels, {size}²".format(**case["case"]) for case in cases]
+    rows = [["time, as a share of full 3D's", *sizes, "R50"], ["---"] * (len(cases) + 2)]
+    for count, network in ((2, "STDCF, N=2"), (3, "STDCF")):
+        shares = [
+            _both(case["ms"], ("forward, ms", "both, ms"), f"STDCF N={count}, atoms", "Conv3d", "Conv3d, last")
+            for case in cases
+        ]
+        rows.append([f"CPU, N = {count}", *shares, _both(whole, ("evaluation, ms", "training step, ms"), network, "full 3D")])
+    alone = {(row["layer"], row["channels"]): row for row in on_gpu["layers"]}
+    pairs = [(alone["STDCF N=3, filters", channels], alone["Conv3d", channels]) for channels in TABLE_C.values()]
+    shares = [
+        "{:.2f} / {:.2f}".format(*(one[what] / other[what] for what in ("forward_ms", "both_ms"))) for one, other in pairs
+    ]
+    rates = {row["kind"]: row["clips_per_second"] for row in on_gpu["steps"] if row["stage"] == "full"}
+    rows.append(["GPU, N = 3", *shares, f"– / {rates['full'] / rates['stdcf']:.2f}"])
+    cpu, gpu = layers["machine"], on_gpu["machine"]
+    made_on = f"CPU: {cpu['device']}, {THREADS} threads, float32, PyTorch {cpu['torch']}"
+    made_on += f"; GPU: {gpu['device']}, bf16, PyTorch {gpu['torch']}."
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", f"Forward / forward and backward. {made_on}"])
+
+
+def _both(times: dict[str, Any], what: tuple[str, str], one: str, *others: str) -> str:
+    return " / ".join(f"{statistics.median(ratios(times, name, one, *others)):.2f}" for name in what)
+
+
+def in_readme(text: str) -> str:
+    """The text of the README with its table made anew."""
+    return made_anew(text, "speed", table(json.loads(RECORD.read_text(encoding="utf-8")), steps.records()[0]))
+
+
+def main() -> None:
+    README.write_text(in_readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
