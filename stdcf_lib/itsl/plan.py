@@ -130,12 +130,9 @@ def hours(
     rates = {row["clip"]: row["clips_per_second"] for row in loaded}
 
     def waiting(stage: Stage, seconds: float) -> float:
-        rate = rates.get(_clip(stage), math.inf)
-        if math.isnan(rate):
-            return rate
-        load = training.batch(stage) / training.accelerator.num_processes / rate
+        load = training.batch(stage) / training.accelerator.num_processes / rates.get(_clip(stage), math.inf)
         # A GPU trains while processors load the next clips; on a CPU both take turns.
-        return max(0.0, load - seconds) if on_gpu and training.workers else load
+        return max(load - seconds, 0.0) if on_gpu and training.workers else load
 
     def scoring(clips: Any, view_seconds: float) -> float:
         return training.views(clips) * view_seconds / training.accelerator.num_processes / 3600
