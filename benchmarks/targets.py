@@ -34,7 +34,7 @@ class Target(NamedTuple):
         verdict = f"missed by {abs(self.found - self.bound):.2f}" if missed else "met"
         between = f"({min(self.passes):.2f} to {max(self.passes):.2f})" if self.passes else ""
         most = "least" if self.least else "most"
-        return f"{self.what:66}{self.found:8.2f} {between:15} at {most} {self.bound:6.2f}   {verdict}"
+        return f"{self.what:74}{self.found:8.2f} {between:15} at {most} {self.bound:6.2f}   {verdict}"
 
 
 def ratios(times: dict[str, Any], what: str, one: str, *others: str) -> list[float]:
