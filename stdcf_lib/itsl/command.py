@@ -363,7 +363,7 @@ def _plan(arguments: argparse.Namespace, training: Training) -> None:
 
 
 def _loads(arguments: argparse.Namespace) -> bool:
-    """Whether true clips are loaded, of a plan too; it does without videos where none were named."""
+    """Whether true clips are loaded; a plan does without, unless it is of one's own videos or asked to count loading."""
     return not arguments.plan or arguments.benchmark_loader or arguments.dataset == "folder"
 
 

@@ -200,8 +200,9 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
 
 def print_hours(rows: list[dict[str, Any]], device: str, processes: int, loaded: bool) -> None:
     """Print what `hours` found; `loaded` says whether it knew how fast clips are loaded."""
-    also = "" if loaded else ", and loading where it cannot keep up (with --benchmark-loader it is counted)"
-    print(f"\nmeasured by a few steps on {device}, {processes} at work.\nTo this come the starts of stages{also}:")
+    also = "for evaluations" if loaded else "where it cannot keep up (with --benchmark-loader it is counted)"
+    print(f"\nmeasured by a few steps on {device}, {processes} at work.")
+    print(f"To this come the starts of stages, and loading {also}:")
     line = "{:8}{:>10}{:>21}{:>17}{:>12}{:>11}"
     print(line.format("stage", "training", "+ waiting for clips", "clips/s to load", "evaluation", "peak, GiB"))
     spent = {name: sum(row[name] for row in rows) for name in ("training_hours", "waiting_hours", "validation_hours")}
