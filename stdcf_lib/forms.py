@@ -508,12 +508,12 @@ class _Gradients:
         (outs, channels, *_), (count, length), mixed = alpha.shape, phi.shape, phi.detach()
         by_frame = self.need_phi or count >= length  # otherwise only what comes of the N maps is asked for
         if not by_frame:
-            d = torch.mm(mixed, d, out=_buffer("F", d, count, d.shape[1]))
+            d = torch.mm(mixed, d, out=_buffer("X", d, count, d.shape[1]))
         d, atoms = d.view(len(d) * outs, -1, channels), psi.to(d.dtype).flatten(1)
         if self.psi is not None:
             maps = _coefficients(alpha).flatten(1)
             if by_frame:
-                maps = torch.mm(mixed.T, maps, out=_buffer("W", alpha, length, maps.shape[1]))
+                maps = torch.mm(mixed.T, maps, out=_buffer("X", alpha, length, maps.shape[1]))
             self.psi += torch.bmm(maps.view(len(d), len(atoms), channels), d.transpose(1, 2)).sum(0).view_as(self.psi)
         if self.learns:
             maps = torch.bmm(atoms.expand(len(d), -1, -1), d, out=_buffer("Z", d, len(d), len(atoms), channels))
@@ -527,7 +527,7 @@ class _Gradients:
         if self.need_alpha:
             outs, channels, atoms, _ = alpha.shape
             if mix is not None:
-                d = torch.mm(phi.detach() @ mix.T, d, out=_buffer("W", alpha, len(phi), d.shape[1]))
+                d = torch.mm(phi.detach() @ mix.T, d, out=_buffer("α", alpha, len(phi), d.shape[1]))
             self.alpha = torch.empty_like(alpha, memory_format=torch.contiguous_format)
             for into, one in zip(self.alpha.unbind(3), d, strict=True):
                 into.copy_(one.view(outs, atoms, channels).transpose(1, 2))
@@ -537,7 +537,7 @@ def _coefficients(alpha: Tensor, back: bool = False) -> Tensor:
     """α (O, C, M, N) as (N, O, M, C), or (N, C, M, O), in a buffer."""
     outs, channels, atoms, count = alpha.shape
     if back:  # torch transposes matrices quickly, and nothing else
-        across = _buffer("F", alpha, channels * atoms * count, outs)
+        across = _buffer("Z", alpha, channels * atoms * count, outs)
         across.copy_(alpha.detach().reshape(outs, -1).T)
         return _buffer("α", alpha, count, channels, atoms, outs).copy_(across.view(channels, atoms, count, outs).movedim(2, 0))
     parts = [one.transpose(1, 2) for one in alpha.detach().unbind(3)]
@@ -700,7 +700,7 @@ def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
 
 
 class _Buffers(threading.local):
-    """Memory that stays allocated, for each thread its own."""
+    """Memory that stays allocated, for each thread its own. What is named after one thing holds others before and after it."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, torch.dtype], Tensor] = {}
