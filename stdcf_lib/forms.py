@@ -12,8 +12,8 @@ the same sum in the order, and in the layout, in which a CPU is quick about it::
 
 Three things make that order pay. Channels are last in memory, so that each step reads and writes whole vectors and none copies.
 Z, the large one, only ever exists for a tile of frames that fits the cache, in a buffer that stays allocated: fresh pages cost
-more than the arithmetic. And nothing but x and the parameters is kept for the backward pass, which computes Z again; or,
-where Z is large beside the work that it saves, has the parameters learn from the gradient of W.
+more than the arithmetic. And little but x and the parameters is kept for the backward pass, which computes Z again, and of G
+needs what φ learns from; or, where Z is large beside the work that it saves, has the parameters learn from the gradient of W.
 
 With N ≥ kt, φ is folded into α, which leaves kt maps. And with kernels of 3 frames, stride 1 and enough to do, time runs by
 Winograd's F(m, 3), where m = 4 or 2 divides the number of frames: (m + 2) / m products a frame for any N, so 1.5 where the
@@ -123,7 +123,8 @@ def by_atoms(
         return by_layers(x, alpha, psi, phi, bias, way)
     x = _as_autocast_has_it(x)
     last = _is_last(x)
-    y = _Atoms.apply(x, alpha, psi, phi, bias, way, kernels)
+    learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (alpha, psi, phi)]
+    y = _Atoms.apply(x, alpha, psi, phi, bias, way, kernels, learns)
     return y if last else y.contiguous()
 
 
@@ -212,7 +213,8 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
         touched = 3
         calls += 4 * tiles
     if any(learns[1:]):
-        from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns[1:])
+        from_maps, from_kept, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns[1:])
+        from_maps = from_maps if transposed else min(from_maps, from_kept)
         learning = min(from_maps, from_filters)
         if from_maps < from_filters and learns[2]:
             calls += 3 * atoms * tiles
@@ -232,16 +234,21 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
 
 def _learning(
     alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, voxels: float, learns: Sequence[bool]
-) -> tuple[float, float]:
-    """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z, and from the gradient of the filters, in
-    the units of `quicker`: a product with the maps 1.4, touching one of them 26 for each thread, and a filter's number 100."""
+) -> tuple[float, float, float]:
+    """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z; from these and G, if it was kept; and
+    from the gradient of the filters. In the units of `quicker`: a product with the maps 1.4, touching one of Z 26 for each
+    thread, multiplying one of G with a frame 52, and a filter's number 100."""
     (outs, ins), atoms, (count, length), taps = alpha.shape[:2], len(psi), phi.shape, psi[0].numel()
     windows = (winograd + 2) / winograd if winograd else 1
-    # φ learns from how α's gradient differs from frame to frame of the kernel.
+    # φ learns from G, or from how α's gradient differs from frame to frame of the kernel.
     products = windows if winograd else length if learns[2] or count >= length else count
-    from_maps = 1.4 * products * atoms + 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
+    touched = 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
+    from_kept = math.inf
+    if learns[2] and not winograd and count < length:
+        from_kept = 1.4 * count * atoms * learns[0] + touched + 52 * count * length / ins
     from_filters = taps * (windows if winograd else length / way.stride[0]) * _in_blocks(outs) * _in_blocks(ins)
-    return from_maps, from_filters + 100 * taps * (winograd + 2 if winograd else length) / voxels
+    from_filters += 100 * taps * (winograd + 2 if winograd else length) / voxels
+    return 1.4 * products * atoms + touched, from_kept, from_filters
 
 
 def _in_blocks(channels: int) -> float:
@@ -266,7 +273,7 @@ def _is_last(x: Tensor) -> bool:
 
 
 class _Atoms(torch.autograd.Function):
-    """`_forward` and `_backward` as a function that autograd knows. It keeps x and the parameters."""
+    """`_forward` and `_backward` as a function that autograd knows. It keeps x, the parameters, and sometimes G."""
 
     @staticmethod
     def forward(
@@ -278,22 +285,24 @@ class _Atoms(torch.autograd.Function):
         bias: Tensor | None,
         way: Way,
         kernels: list[Tensor] | None,
+        learns: Sequence[bool],
     ) -> Tensor:
-        ctx.save_for_backward(x, alpha, psi, phi, bias)
+        y, maps = _forward(_memory(x), alpha, psi, phi, bias, way, kernels, learns)
+        ctx.save_for_backward(x, alpha, psi, phi, bias, maps)
         ctx.way = way
-        return _logical(_forward(_memory(x), alpha, psi, phi, bias, way, kernels))
+        return _logical(y)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, alpha, psi, phi, bias = ctx.saved_tensors
+        x, alpha, psi, phi, bias, maps = ctx.saved_tensors
         if torch.is_grad_enabled():  # someone will differentiate this in turn
             start = None if bias is None else bias.to(x.dtype)
             y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), start, *ctx.way)
-            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
+            return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
-        found = _backward(_memory(x) if any(needs[1:4]) else None, gy, x.shape[2:], alpha, psi, phi, ctx.way, needs[:4])
-        return _logical(found[0]), *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None, None
+        found = _backward(_memory(x) if any(needs[1:4]) else None, gy, x.shape[2:], alpha, psi, phi, ctx.way, needs[:4], maps)
+        return _logical(found[0]), *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None, None, None
 
 
 class _AtomsTransposed(torch.autograd.Function):
@@ -321,7 +330,7 @@ class _AtomsTransposed(torch.autograd.Function):
             return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
-        gx = _logical(_forward(gy, alpha, psi, phi, None, ctx.way)) if needs[0] else None
+        gx = _logical(_forward(gy, alpha, psi, phi, None, ctx.way)[0]) if needs[0] else None
         found = _backward(gy, _memory(x), gy.shape[1:4], alpha, psi, phi, ctx.way, (False, *needs[1:4]))
         return gx, *found[1:], gy.sum((0, 1, 2, 3), dtype=bias.dtype) if needs[4] else None, None, None
 
@@ -351,40 +360,70 @@ def _size_out(size: Any, psi: Tensor, phi: Tensor, way: Way) -> list[int]:
 
 
 def _forward(
-    x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, kernels: list[Tensor] | None = None
-) -> Tensor:
-    """x (B, T, H, W, C) → y (B, T', H', W', O)."""
+    x: Tensor,
+    alpha: Tensor,
+    psi: Tensor,
+    phi: Tensor,
+    bias: Tensor | None,
+    way: Way,
+    kernels: list[Tensor] | None = None,
+    learns: Sequence[bool] = (False, False, False),
+) -> tuple[Tensor, Tensor | None]:
+    """x (B, T, H, W, C) → y (B, T', H', W', O), and the maps G (B, T, H'·W', N, O) if φ is to learn from them, where `learns`
+    names those of α, ψ and φ that learn: they are few where maps teach more cheaply than the gradient of W, and save a product
+    for a third frame."""
     size = _size_out(x.shape[1:4], psi, phi, way)
     y = x.new_empty(len(x), *size, len(alpha))
     start = x.new_zeros(()) if bias is None else bias.detach().to(y.dtype)
     space = _Space(psi, way, x.shape[2:4], size[1:], alpha.shape[1], x.dtype)
-    winograd = winograd_frames(len(y) * math.prod(size), alpha, phi, x.shape[1], way, x.dtype)
+    voxels = len(y) * math.prod(size)
+    winograd = winograd_frames(voxels, alpha, phi, x.shape[1], way, x.dtype)
+    from_maps, from_kept, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns)
+    maps = None
+    if from_kept < min(from_maps, from_filters):
+        maps = x.new_empty(*x.shape[:2], math.prod(size[1:]), len(phi), len(alpha))
     with torch.autocast("cpu", enabled=False):
         make = (lambda: kernels) if kernels else partial(_kernels, alpha, phi, winograd, x.dtype, size)
-        (_winograd if winograd else _direct)(x, y, start, _Layer(alpha, phi, way, space, winograd, make))
-    return y
+        layer = _Layer(alpha, phi, way, space, winograd, make)
+        if winograd:
+            _winograd(x, y, start, layer)
+        else:
+            _direct(x, y, start, layer, maps)
+    return y, maps
 
 
 def _backward(
-    x: Tensor | None, gy: Tensor, size: Any, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, needs: tuple[bool, ...]
+    x: Tensor | None,
+    gy: Tensor,
+    size: Any,
+    alpha: Tensor,
+    psi: Tensor,
+    phi: Tensor,
+    way: Way,
+    needs: tuple[bool, ...],
+    maps: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of x, of which (T, H, W) is `size`, of α, ψ and φ, as far as they are needed; x may be None for its own."""
+    """The gradients of x, of which (T, H, W) is `size`, of α, ψ and φ, as far as they are needed; x may be None for its own.
+    maps: what `_forward` kept."""
     voxels = math.prod(gy.shape[:4])
     winograd = winograd_frames(voxels, alpha, phi, size[0], way, gy.dtype)
-    from_maps, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, needs[1:])
+    from_maps, _, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, needs[1:])
     found = _Gradients(
         gy.new_empty(len(gy), *size, alpha.shape[1]) if needs[0] else None,
         torch.zeros_like(psi) if needs[2] else None,
         needs[1],
         needs[3],
         # A gradient in bfloat16 would lose what α in float32 adds up.
-        any(needs[1:]) and alpha.dtype == gy.dtype != torch.bfloat16 and from_filters < from_maps,
+        maps is None and any(needs[1:]) and alpha.dtype == gy.dtype != torch.bfloat16 and from_filters < from_maps,
     )
     space = _Space(psi, way, size[1:], gy.shape[2:4], alpha.shape[1], gy.dtype)
     with torch.autocast("cpu", enabled=False):
         make = partial(_kernels, alpha, phi, winograd, gy.dtype, gy.shape[1:4], back=True)
         layer = _Layer(alpha, phi, way, space, winograd, make)
-        (_winograd_backward if winograd else _direct_backward)(x, gy, found, layer, size[0])
+        if winograd:
+            _winograd_backward(x, gy, found, layer, size[0])
+        else:
+            _direct_backward(x, gy, found, layer, size[0], maps)
     return found.x, found.alpha, found.psi, found.phi
 
 
@@ -577,8 +616,8 @@ def _interleaved(way: Way, frames: int) -> int:
     return dilation if stride == 1 and not frames % dilation and not padding % dilation else 1
 
 
-def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
-    """Space, coefficients, time; y begins as `start`, its bias."""
+def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer, maps: Tensor | None) -> None:
+    """Space, coefficients, time; y begins as `start`, its bias. G is left in `maps`, if there are."""
     _, phi, way, space, _, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     _, taps = _in_time(phi, x.dtype)
@@ -589,14 +628,15 @@ def _direct(x: Tensor, y: Tensor, start: Tensor, layer: _Layer) -> None:
     in_time = _Depthwise(taps.T[:, None], outs, *move, (frames // beside, beside * pixels, count))
     y = y.view(len(y), -1, beside * pixels, 1, outs)
     for b, e, tiles in _tiles(len(x), frames, x, atoms * channels * pixels):
-        g = _buffer("G", x, (e - b) * frames, 1, pixels, count * outs)
+        shape = ((e - b) * frames, 1, pixels, count * outs)
+        g = _buffer("G", x, *shape) if maps is None else maps[b:e].view(shape)
         for first, last in tiles:
             z = space.maps(x[b:e, first:last].flatten(0, 1))
             _add((g if len(tiles) == 1 else g[first:last]).zero_(), z, kernel)
         in_time.add(y[b:e].copy_(start), g.view(e - b, -1, beside * pixels, count, outs))
 
 
-def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int) -> None:
+def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _Layer, frames: int, maps: Tensor | None) -> None:
     alpha, phi, way, space, _, kernels = layer
     stride, padding, dilation = way.stride[0], way.padding[0], way.dilation[0]
     length, pixels = phi.shape[1], math.prod(space.size_out)
@@ -614,16 +654,24 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
         whole = gy.new_zeros(len(gy), spread, pixels, outs)
         whole[:, : stride * (gy.shape[1] - 1) + 1 : stride] = gy
         gy = whole
-    # φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than from N maps.
-    by_frame = count == length or found.need_phi
+    if found.need_phi and maps is not None:
+        found.phi = torch.zeros_like(phi)
+    # Without maps φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than N.
+    by_frame = count == length or (found.need_phi and found.phi is None)
     shifts = length if by_frame else count
-    d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if x is not None and found.learns else None
+    learns = x is not None and (found.need_alpha or (found.need_phi and found.phi is None))
+    d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if learns else None
     for b, e, tiles in _tiles(len(gy), frames, gy, atoms * channels * pixels):
         for first, last in tiles:
             r = _buffer("G", gy, e - b, last - first, pixels, length, outs)
             for tau in range(length):
                 _shifted(gy[b:e], first + padding - tau * dilation, r[..., tau, :])
             r = r.flatten(0, 1)
+            if found.phi is not None and maps is not None:
+                some = maps[b:e, first:last].flatten(0, 1)
+                product = _buffer("X", some, *some.shape)
+                for into, frame in zip(found.phi.unbind(1), r.unbind(2), strict=True):
+                    into += torch.mul(some, frame.unsqueeze(2), out=product).sum((0, 1, 3), dtype=phi.dtype)
             g = r if count == length else _mixed(taps, r)
             part = None if x is None else x[b:e, first:last].flatten(0, 1)
             gx = None if found.x is None else found.x[b:e, first:last].flatten(0, 1)

@@ -1,6 +1,7 @@
 """The forms of a convolution: all the same numbers, whichever way they take, and the right one chosen."""
 
 import copy
+import math
 import pickle
 import threading
 from itertools import product
@@ -68,17 +69,23 @@ def way_of_adding(request, monkeypatch):
         monkeypatch.setattr(forms, bound, 0)
 
 
-@pytest.fixture(params=["maps", "filters"])
+@pytest.fixture(params=["maps", "kept", "filters"])
 def teacher(request, monkeypatch):
-    """What parameters learn from; with as few channels as these it would always be the filters."""
-    monkeypatch.setattr(forms, "_learning", lambda *_: (request.param == "filters", request.param == "maps"))
+    """What parameters learn from, where they can; with as few channels as these it would always be the filters."""
+    costs = {"maps": (0, 1, 2), "kept": (1, 0, 2), "filters": (1, 1, 0)}[request.param]
+    real = forms._learning
+
+    def learning(*layer: Any) -> list[float]:
+        return [found if found == math.inf else cost for cost, found in zip(costs, real(*layer), strict=True)]
+
+    monkeypatch.setattr(forms, "_learning", learning)
     return request.param
 
 
 @pytest.mark.parametrize(
     ("tile", "teacher"),
-    [(1, "maps"), (4000, "maps"), (1 << 30, "maps"), (4000, "filters")],
-    ids=["a frame", "some frames", "all clips", "from filters"],
+    [(1, "maps"), (4000, "maps"), (1 << 30, "maps"), (4000, "kept"), (4000, "filters")],
+    ids=["a frame", "some frames", "all clips", "from maps that were kept", "from filters"],
     indirect=["teacher"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-4)], ids=str)
@@ -213,6 +220,50 @@ def test_parameters_learn_from_what_takes_less(monkeypatch, channels, size, coun
     y = one(torch.randn(1, channels, 4, size, size))
     torch.autograd.grad(y.sum(), [p for p in one.parameters() if p.requires_grad])
     assert seen == {expected}
+
+
+@pytest.mark.parametrize("learns", ["φ", "αφ", "ψφ", "αψφ", "αψ"])
+@pytest.mark.parametrize("case", ["dilated", "strided in time", "strided in space", "odd frames"])
+def test_phi_learns_from_the_maps_of_its_atoms_where_they_were_kept(monkeypatch, teacher, case, learns):
+    """Where it has fewer atoms than frames; then no product is made for a third frame, and none at all for φ alone."""
+    rows, outer = [], forms._outer
+    monkeypatch.setattr(forms, "_outer", lambda *a: [rows.append(len(a[0])), outer(*a)][1])
+    (x, *parameters, _), way = drawn(case)
+    for name, parameter in zip("αψφ", parameters, strict=True):
+        parameter.requires_grad_(name in learns)
+    kept: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: [kept.append(tensor.shape), tensor][1], lambda tensor: tensor):
+        y = by_atoms(x, *parameters, None, way)
+        with torch.no_grad():
+            by_atoms(x, *parameters, None, way)
+    maps = (len(x), x.shape[2], math.prod(y.shape[3:]), *parameters[2].shape[:1], len(parameters[0]))
+    expected = teacher == "kept" and "φ" in learns and CASES[case][2] < 3
+    assert kept == [tensor.shape for tensor in (x, *parameters)] + [maps] * expected
+    inputs = [x, *parameters]
+    reference = with_gradients(F.conv3d(x, forms.filters(*parameters), None, *way), inputs)
+    for one, other in zip(with_gradients(y, inputs), reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+    if expected:
+        assert set(rows) == ({maps[3] * maps[4]} if "α" in learns else set())
+
+
+@pytest.mark.parametrize(
+    ("channels", "count", "learns", "winograd", "least"),
+    [
+        (512, 2, "αψφ", 0, "kept"),
+        (512, 2, "φ", 0, "kept"),
+        (512, 2, "αψ", 0, "maps"),
+        (512, 3, "αψφ", 0, "maps"),
+        (512, 2, "αψφ", 4, "maps"),
+        (24, 2, "αψφ", 0, "filters"),
+    ],
+)
+def test_maps_are_kept_where_that_saves_more_than_it_costs(monkeypatch, channels, count, learns, winograd, least):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    alpha, psi, phi = torch.empty(channels, channels, 5, count), torch.empty(5, 3, 3), torch.empty(count, 3)
+    learn = [one in learns for one in "αψφ"]
+    costs = forms._learning(alpha, psi, phi, Way(ONE, ONE, ONE), winograd, 784, learn)
+    assert min(zip(costs, ("maps", "kept", "filters"), strict=True))[1] == least
 
 
 @settings(max_examples=60)
