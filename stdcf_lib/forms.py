@@ -657,9 +657,10 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     if found.need_phi and maps is not None:
         found.phi = torch.zeros_like(phi)
     # Without maps φ learns from how α's gradient differs from frame to frame of the kernel: from its kt frames rather than N.
-    by_frame = count == length or (found.need_phi and found.phi is None)
+    phi_by_frame = found.need_phi and maps is None
+    by_frame = count == length or phi_by_frame
     shifts = length if by_frame else count
-    learns = x is not None and (found.need_alpha or (found.need_phi and found.phi is None))
+    learns = x is not None and (found.need_alpha or phi_by_frame)
     d = _buffer("D", alpha, shifts * outs, atoms * channels).zero_() if learns else None
     for b, e, tiles in _tiles(len(gy), frames, gy, atoms * channels * pixels):
         for first, last in tiles:
