@@ -449,14 +449,13 @@ class _Space:
         return _Depthwise(self.psi.flip(0).permute(1, 2, 0), self.channels, *move, (*self.size_in, 1))
 
     @cached_property
-    def straight_back(self) -> "_Depthwise | None":
-        """What leads back by one sum over all atoms; None where a stride has skipped pixels, or padding made some."""
-        padding = [r - p for r, p in zip(self.reach, self.padding, strict=True)]
-        sizes = zip(self.size_in, self.size_out, padding, self.reach, strict=True)
-        if self.stride != [1, 1] or any(n != m + 2 * p - r for n, m, p, r in sizes):
-            return None
-        move = (1, 1, 1), (0, *padding), (1, *self.dilation)
-        return _Depthwise(self.psi.flip(0, 1, 2), self.channels, *move, (len(self.psi), *self.size_out))
+    def phases(self) -> "list[_Phase]":
+        """What leads back, by the pixels that a stride treats alike: each sums over all atoms by taps of its own."""
+        kernel, move = self.psi.shape[1:], zip(self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (
+            _phases(n, m, k, *how) for n, m, k, how in zip(self.size_in, self.size_out, kernel, move, strict=True)
+        )
+        return [_Phase(self, row, column) for row in rows for column in columns]
 
     def maps(self, x: Tensor) -> Tensor:
         """Frames (F, H, W, C) → (F, M, H'·W', C)."""
@@ -492,19 +491,8 @@ class _Space:
 
     def back(self, gz: Tensor, gx: Tensor) -> None:
         """Writes into frames gx (F, H, W, C) what comes from their maps gz (F, M, H'·W', C), whose atoms come in reverse."""
-        gz = gz.unflatten(2, self.size_out)
-        if self.straight_back is not None:
-            self.straight_back.add(gx.zero_()[:, None], gz)
-            return
-        extra = [
-            n - ((m - 1) * s - 2 * p + r + 1)
-            for n, m, s, p, r in zip(self.size_in, self.size_out, self.stride, self.padding, self.reach, strict=True)
-        ]
-        spread = F.conv_transpose3d(
-            gz.movedim(-1, 1), _each(self.psi, self.channels), None, (1, *self.stride), (len(self.psi) - 1, *self.padding),
-            (0, *extra), self.channels, (1, *self.dilation),
-        )  # fmt: skip
-        gx.copy_(spread[:, :, 0].movedim(1, -1))
+        for phase in self.phases:
+            phase.back(gz.unflatten(2, self.size_out), gx)
 
     def learn(self, gz: Tensor, x: Tensor, gpsi: Tensor) -> None:
         """Adds to gpsi (M, kh, kw) what frames x (F, H, W, C) and the gradient of their maps gz, in reverse, say."""
@@ -516,6 +504,59 @@ class _Space:
         """The gradient (O, kh·kw·C) of filters that make maps with gradient g (F, H'·W', O) of frames x (F, H, W, C)."""
         like = self.psi.new_empty(g.shape[-1], *self.psi.shape[1:], x.shape[-1])
         return _gradient(g.unflatten(1, self.size_out), x, like, self.stride, self.padding, self.dilation).flatten(1)
+
+
+class _Phase:
+    """The way back from M maps of a frame to those of its pixels that lie `stride` apart: a convolution with the taps that fall
+    on them, as the others would meet the zeros between the maps' pixels."""
+
+    def __init__(self, space: _Space, row: "_Line", column: "_Line"):
+        self.pixels = row.pixels, column.pixels
+        self.of = slice(row.start, row.start + row.count), slice(column.start, column.start + column.count)
+        self.size = [line.size for line in (row, column)]
+        psi = space.psi.flip(0)[:, row.taps][:, :, column.taps]
+        self.sum = None
+        if psi.numel():
+            move = (1, 1, 1), (0, row.padding, column.padding), (1, row.dilation, column.dilation)
+            self.sum = _Depthwise(psi, space.channels, *move, (len(psi), *space.size_out))
+
+    def back(self, gz: Tensor, gx: Tensor) -> None:
+        """Writes these pixels of gx (F, H, W, C) from gz (F, M, H', W', C)."""
+        into = gx[:, self.pixels[0], self.pixels[1]]
+        if self.sum is None:
+            into.zero_()
+        elif into.shape == gx.shape and list(gx.shape[1:3]) == self.size:
+            self.sum.add(gx.zero_()[:, None], gz)
+        else:
+            found = self.sum.add(_buffer("G", gx, len(gx), 1, *self.size, gx.shape[-1]).zero_(), gz)
+            into.copy_(found[:, 0, self.of[0], self.of[1]])
+
+
+class _Line(NamedTuple):
+    """One axis of a phase: the pixels of the input; the taps that fall on them, and how far apart; and of the sum with so much
+    padding, which is of `size`, those `count` from `start` on are the pixels."""
+
+    pixels: slice
+    taps: list[int]
+    dilation: int
+    padding: int
+    size: int
+    start: int
+    count: int
+
+
+def _phases(size_in: int, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Line]:
+    """The phases of one axis: tap t leads from pixel (i + padding − dilation · t) / stride of the maps to pixel i."""
+    apart = dilation // math.gcd(stride, dilation)
+    lines = []
+    for i in range(min(stride, size_in)):
+        taps = [t for t in reversed(range(kernel)) if (i + padding - dilation * t) % stride == 0]
+        count = len(range(i, size_in, stride))
+        reach = apart * (len(taps) - 1)
+        first = (i + padding - dilation * taps[0]) // stride if taps else 0
+        pad = max(0, -first, first + reach + count - size_out)
+        lines.append(_Line(slice(i, None, stride), taps, apart, pad, size_out + 2 * pad - reach, first + pad, count))
+    return lines
 
 
 class _Layer(NamedTuple):
@@ -742,7 +783,10 @@ def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, di
 
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
     """d += gᵀ z, for d (P, Q), g (rows, P), z (rows, Q)."""
-    if d.dtype == g.dtype:
+    if d.dtype == g.dtype and _by_onednn(d.dtype):
+        # Torch's own product is MKL's, which leaves half the width of some processors' vectors unused.
+        d += torch.ops.mkldnn._linear_pointwise(g.T, z.T, None, "none", [], "")
+    elif d.dtype == g.dtype:
         d.addmm_(g.T, z)
     else:
         d += g.T @ z
@@ -767,13 +811,15 @@ def _buffer(name: str, like: Tensor, *shape: int) -> Tensor:
     return kept[:numbers].view(shape)
 
 
-_IN_PLACE = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise_", "_reorder_convolution_weight"))
+_PRIVATE = ("_convolution_pointwise_", "_reorder_convolution_weight", "_linear_pointwise")
+_ONEDNN = all(hasattr(torch.ops.mkldnn, name) for name in _PRIVATE)
 
 
-def _adds_in_place(dtype: torch.dtype) -> bool:
-    """Whether oneDNN can add a convolution to what is there: in bfloat16, many processors have not the instructions for it."""
+def _by_onednn(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's operators that torch keeps to itself can be used: in bfloat16, many processors have not the
+    instructions for it."""
     able = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return _IN_PLACE and torch.backends.mkldnn.enabled and able
+    return _ONEDNN and torch.backends.mkldnn.enabled and able
 
 
 def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
@@ -781,7 +827,7 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
     axes = x.dim() - 2
     stride, padding, dilation = ([v] * axes if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
     into, x = y.movedim(-1, 1), x.movedim(-1, 1)
-    if _adds_in_place(y.dtype):
+    if _by_onednn(y.dtype):
         # Torch's public convolutions give fresh memory each time, which costs more than they do.
         torch.ops.mkldnn._convolution_pointwise_.binary(
             into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
@@ -794,7 +840,7 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
 def _ordered(kernel: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, size: Sequence[int]) -> Tensor:
     """A kernel (O, C/groups, …) of its own memory, in the order in which oneDNN wants it for images of that size, and would
     otherwise bring it again for each tile."""
-    if not _adds_in_place(kernel.dtype):
+    if not _by_onednn(kernel.dtype):
         return kernel.clone()
     like = [2, groups * kernel.shape[1], *size]  # the order does not depend on the number of images
     return torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, stride, dilation, groups, like)

@@ -64,7 +64,7 @@ def with_gradients(y: Any, inputs: Any) -> Any:
 @pytest.fixture(params=[True, False], ids=["in place", "public"])
 def way_of_adding(request, monkeypatch):
     """oneDNN's operator that adds in place is private, and may not be there; and F(4, 3) is for larger layers than these."""
-    monkeypatch.setattr(forms, "_IN_PLACE", request.param and forms._IN_PLACE)
+    monkeypatch.setattr(forms, "_ONEDNN", request.param and forms._ONEDNN)
     for bound in ("MUCH", "MANY_CHANNELS", "MANY_VOXELS"):
         monkeypatch.setattr(forms, bound, 0)
 
