@@ -47,6 +47,9 @@ WITHOUT_ONEDNN = 20480
 """Channels × frames × rows of a single clip up to which PyTorch convolves without oneDNN, several times as slowly: the bound is
 `ConvParams::use_mkldnn`'s, in its Convolution.cpp."""
 
+STRIDED = 1.25
+"""How much longer the gradient of filters takes that skip pixels, for the same multiplications. [ours]"""
+
 MANY_CHANNELS, MANY_VOXELS = 64, 1024
 """From how many on, of so much to do, F(4, 3) pays. [ours]"""
 
@@ -178,16 +181,18 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
-    A multiplication in the matrix product of α takes 1.2 times as long as one in oneDNN's convolution. With t threads, touching
-    a map of Z or G once takes as long as z = 10 + 7 t or g = 28 + 40 t of these, as threads share memory, and a call as long as
-    7 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.2 · (products) + z · (times Z is
+    A multiplication in the matrix product of α takes 1.3 times as long as one in oneDNN's convolution. With t threads, touching
+    a map of Z or G once takes as long as z = 13 + 6 t or g = 28 + 60 t of these, as threads share memory, and a call as long as
+    10 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.3 · (products) + z · (times Z is
     touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
     gradients, and twice that where PyTorch does without oneDNN. Products of either go by blocks of 16 channels, of which 40
     take three and fill two and a half. Winograd touches its X_i too, of the size of the input; and with a stride the larger
     input weighs, the more with gradients. To that comes what it takes the parameters to learn, from the maps or from the
     gradient of the filters (`_learning`). The atoms are chosen where they are expected to take less than .98 of that. Fitted to
-    `make bench` and to drawn shapes; `python -m benchmarks.choices` records what the rule costs with others. Below 16 channels
-    or a tenth of a billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
+    `make bench` and to drawn shapes on two processors, of which one multiplies twice as fast as the other and has no faster
+    memory: what suits both is a little beside the best of either. `python -m benchmarks.choices` records what the rule costs
+    with others. Below 16 channels or a tenth of a billion multiplications, in anything but float32 and on anything but a CPU,
+    the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:
@@ -204,30 +209,29 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     maps = (winograd + 2) / winograd if winograd else min(count, length)
     learns = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (x, alpha, psi, phi)]
     threads = torch.get_num_threads()
-    tiles = max(1, 4 * ins * atoms * voxels / (winograd or 1) / (TILE * threads)) * (winograd + 2 if winograd else 1)
+    tiles = _tile_count(ins * atoms, voxels, winograd)
     made, read = (_in_blocks(n) for n in ((ins, outs) if transposed else (outs, ins)))
     products, by_filters, touched, calls, learning = made, made, 1, 2 * tiles, 0.0
     if any(learns):
         products += read
-        by_filters += read + made * read
+        by_filters += read + made * read * (STRIDED if way.stride[1] * way.stride[2] > 1 else 1)
         touched = 3
         calls += 4 * tiles
     if any(learns[1:]):
         from_maps, from_kept, from_filters = _learning(alpha, psi, phi, way, winograd, voxels, learns[1:])
         from_maps = from_maps if transposed else min(from_maps, from_kept)
         learning = min(from_maps, from_filters)
-        if from_maps < from_filters and learns[2]:
-            calls += 3 * atoms * tiles
-            learning += 1.4 * maps * atoms if transposed else 0
+        if transposed and learns[2] and from_maps < from_filters:
+            learning += 1.4 * maps * atoms
     by_filters *= length * height * width * kept
     if len(x) == 1 and x[:, :, :, :, 0].numel() <= WITHOUT_ONEDNN and min(height, width) <= 3:
         by_filters *= 2
     pixels = way.stride[1] * way.stride[2]
     planes = touched * (maps * (atoms + pixels) if winograd else atoms)
     if pixels > 1:
-        planes += (18 if any(learns) else 3) * pixels * (maps if winograd else 1)
-    by_atoms = 1.2 * products * maps * atoms + (10 + 7 * threads) * planes / outs
-    by_atoms += (28 + 40 * threads) * touched * maps / ins + learning + 7e6 * threads * calls / (ins * outs * voxels)
+        planes += (15 if any(learns) else 2) * pixels * (maps if winograd else 1)
+    by_atoms = 1.3 * products * maps * atoms + (13 + 6 * threads) * planes / outs
+    by_atoms += (28 + 60 * threads) * touched * maps / ins + learning + 1e7 * threads * calls / (ins * outs * voxels)
     large = length * height * width * ins * outs * voxels * kept >= 1e8
     return large and by_atoms < 0.98 * by_filters and 4 * maps * outs * voxels / len(x) <= MOST
 
@@ -236,19 +240,28 @@ def _learning(
     alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, winograd: int, voxels: float, learns: Sequence[bool]
 ) -> tuple[float, float, float]:
     """What it takes those of α, ψ and φ that `learns` names to learn from the maps Z; from these and G, if it was kept; and
-    from the gradient of the filters. In the units of `quicker`: a product with the maps 1.4, touching one of Z 26 for each
-    thread, multiplying one of G with a frame 52, and a filter's number 100."""
+    from the gradient of the filters. In the units of `quicker`: a product with the maps 1.4, touching one of Z 40 for each
+    thread, multiplying one of G with a frame 45, a tile's share of calls 6 million, and a filter's number 350."""
     (outs, ins), atoms, (count, length), taps = alpha.shape[:2], len(psi), phi.shape, psi[0].numel()
+    threads = torch.get_num_threads()
     windows = (winograd + 2) / winograd if winograd else 1
     # φ learns from G, or from how α's gradient differs from frame to frame of the kernel.
     products = windows if winograd else length if learns[2] or count >= length else count
-    touched = 26 * torch.get_num_threads() * windows * atoms * (2 + learns[1]) / outs
+    touched = 40 * threads * windows * atoms * (2 + learns[1]) / outs
+    touched += 6e6 * threads * atoms * _tile_count(ins * atoms, voxels, winograd) / (ins * outs * voxels)
     from_kept = math.inf
     if learns[2] and not winograd and count < length:
-        from_kept = 1.4 * count * atoms * learns[0] + touched + 52 * count * length / ins
+        from_kept = 1.4 * count * atoms * learns[0] + touched + 45 * count * length / ins
     from_filters = taps * (windows if winograd else length / way.stride[0]) * _in_blocks(outs) * _in_blocks(ins)
-    from_filters += 100 * taps * (winograd + 2 if winograd else length) / voxels
+    from_filters *= STRIDED if way.stride[1] * way.stride[2] > 1 else 1
+    from_filters += 350 * taps * (winograd + 2 if winograd else length) / voxels
     return 1.4 * products * atoms + touched, from_kept, from_filters
+
+
+def _tile_count(numbers: int, voxels: float, winograd: int) -> float:
+    """How many tiles (`_tiles`) the Z of so many `numbers` a voxel comes in, about."""
+    rows = winograd + 2 if winograd else 1
+    return rows * max(1, 4 * numbers * voxels / (winograd or 1) / (TILE * torch.get_num_threads()))
 
 
 def _in_blocks(channels: int) -> float:
@@ -434,7 +447,6 @@ class _Space:
         self.psi, self.channels = psi.to(dtype), channels
         self.size_in, self.size_out = tuple(size_in), tuple(size_out)
         (_, *self.stride), (_, *self.padding), (_, *self.dilation), _ = way
-        self.reach = [d * (k - 1) for d, k in zip(self.dilation, psi.shape[1:], strict=True)]
 
     @cached_property
     def forth(self) -> "_Depthwise":
@@ -451,10 +463,8 @@ class _Space:
     @cached_property
     def phases(self) -> "list[_Phase]":
         """What leads back, by the pixels that a stride treats alike: each sums over all atoms by taps of its own."""
-        kernel, move = self.psi.shape[1:], zip(self.stride, self.padding, self.dilation, strict=True)
-        rows, columns = (
-            _phases(n, m, k, *how) for n, m, k, how in zip(self.size_in, self.size_out, kernel, move, strict=True)
-        )
+        axes = zip(self.size_in, self.size_out, self.psi.shape[1:], self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (_lines(*axis) for axis in axes)
         return [_Phase(self, row, column) for row in rows for column in columns]
 
     def maps(self, x: Tensor) -> Tensor:
@@ -506,57 +516,52 @@ class _Space:
         return _gradient(g.unflatten(1, self.size_out), x, like, self.stride, self.padding, self.dilation).flatten(1)
 
 
-class _Phase:
-    """The way back from M maps of a frame to those of its pixels that lie `stride` apart: a convolution with the taps that fall
-    on them, as the others would meet the zeros between the maps' pixels."""
-
-    def __init__(self, space: _Space, row: "_Line", column: "_Line"):
-        self.pixels = row.pixels, column.pixels
-        self.of = slice(row.start, row.start + row.count), slice(column.start, column.start + column.count)
-        self.size = [line.size for line in (row, column)]
-        psi = space.psi.flip(0)[:, row.taps][:, :, column.taps]
-        self.sum = None
-        if psi.numel():
-            move = (1, 1, 1), (0, row.padding, column.padding), (1, row.dilation, column.dilation)
-            self.sum = _Depthwise(psi, space.channels, *move, (len(psi), *space.size_out))
-
-    def back(self, gz: Tensor, gx: Tensor) -> None:
-        """Writes these pixels of gx (F, H, W, C) from gz (F, M, H', W', C)."""
-        into = gx[:, self.pixels[0], self.pixels[1]]
-        if self.sum is None:
-            into.zero_()
-        elif into.shape == gx.shape and list(gx.shape[1:3]) == self.size:
-            self.sum.add(gx.zero_()[:, None], gz)
-        else:
-            found = self.sum.add(_buffer("G", gx, len(gx), 1, *self.size, gx.shape[-1]).zero_(), gz)
-            into.copy_(found[:, 0, self.of[0], self.of[1]])
-
-
 class _Line(NamedTuple):
-    """One axis of a phase: the pixels of the input; the taps that fall on them, and how far apart; and of the sum with so much
-    padding, which is of `size`, those `count` from `start` on are the pixels."""
+    """One axis of a phase: its pixels; the taps that fall on them, in a convolution's order, and how far apart; the padding that
+    it takes, and the size that it gives, in which `of` are the pixels."""
 
     pixels: slice
     taps: list[int]
     dilation: int
     padding: int
     size: int
-    start: int
-    count: int
+    of: slice
 
 
-def _phases(size_in: int, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Line]:
-    """The phases of one axis: tap t leads from pixel (i + padding − dilation · t) / stride of the maps to pixel i."""
+def _lines(size_in: int, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Line]:
+    """An axis of all phases: tap t leads from pixel (i + padding − dilation · t) / stride of the maps to pixel i."""
     apart = dilation // math.gcd(stride, dilation)
-    lines = []
+    found = []
     for i in range(min(stride, size_in)):
         taps = [t for t in reversed(range(kernel)) if (i + padding - dilation * t) % stride == 0]
-        count = len(range(i, size_in, stride))
-        reach = apart * (len(taps) - 1)
+        count, reach = len(range(i, size_in, stride)), apart * (len(taps) - 1)
         first = (i + padding - dilation * taps[0]) // stride if taps else 0
-        pad = max(0, -first, first + reach + count - size_out)
-        lines.append(_Line(slice(i, None, stride), taps, apart, pad, size_out + 2 * pad - reach, first + pad, count))
-    return lines
+        pad = max(0, -first, first + reach + count - size_out)  # of both sides, as torch has no other
+        of = slice(first + pad, first + pad + count)
+        found.append(_Line(slice(i, None, stride), taps, apart, pad, size_out + 2 * pad - reach, of))
+    return found
+
+
+class _Phase:
+    """The way back from M maps of a frame to those of its pixels that lie a stride apart: one convolution with the taps that
+    fall on them. To all pixels at once, each tap would meet the zeros that a stride leaves between."""
+
+    def __init__(self, space: _Space, row: _Line, column: _Line):
+        self.row, self.column = row, column
+        psi = space.psi.flip(0)[:, row.taps][:, :, column.taps]
+        move = (1, 1, 1), (0, row.padding, column.padding), (1, row.dilation, column.dilation)
+        self.sum = _Depthwise(psi, space.channels, *move, (len(psi), *space.size_out)) if psi.numel() else None
+
+    def back(self, gz: Tensor, gx: Tensor) -> None:
+        """Writes these pixels of gx (F, H, W, C) from gz (F, M, H', W', C)."""
+        into, size = gx[:, self.row.pixels, self.column.pixels], (self.row.size, self.column.size)
+        if self.sum is None:
+            into.zero_()
+        elif into.shape == gx.shape and size == gx.shape[1:3]:
+            self.sum.add(gx.zero_()[:, None], gz)
+        else:
+            found = self.sum.add(_buffer("G", gx, len(gx), 1, *size, gx.shape[-1]).zero_(), gz)
+            into.copy_(found[:, 0, self.row.of, self.column.of])
 
 
 class _Layer(NamedTuple):
