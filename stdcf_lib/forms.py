@@ -517,8 +517,8 @@ class _Space:
 
 
 class _Line(NamedTuple):
-    """One axis of a phase: its pixels; the taps that fall on them, in a convolution's order, and how far apart; the padding that
-    it takes, and the size that it gives, in which `of` are the pixels."""
+    """One axis of a phase: its pixels; the taps that fall on them, in a convolution's order, and how far apart; the padding
+    that it takes, and the size that it gives, in which `of` are the pixels."""
 
     pixels: slice
     taps: list[int]
