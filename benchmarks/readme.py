@@ -12,21 +12,23 @@ from benchmarks.targets import R50, TABLE_C, ratios
 from stdcf_lib.experiments import steps
 from stdcf_lib.files import made_anew
 
+DENSE = "Conv3d", "Conv3d, last"
 README, THREADS = Path(__file__).parents[1] / "README.md", 2
+
+SLOWER = "On a slower processor"
+"""What a record keeps of one, beside its own: the slower it multiplies, the more is saved by multiplying less."""
 
 
 def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
     """Time as a share of a full 3D convolution's, of the quicker layout; forward / forward and backward."""
-    layers, whole = record["Layers"], record["Networks"][f"{R50}, {THREADS} threads"]
-    cases = [layers[f"{title}, {THREADS} threads"] for title in TABLE_C]
-    sizes = ["{ins} channels, {size}²".format(**case["case"]) for case in cases]
-    rows = [["time, as a share of full 3D's", *sizes, "R50"], ["---"] * (len(cases) + 2)]
-    for count, network in ((2, "STDCF, N=2"), (3, "STDCF")):
-        shares = [
-            _both(case["ms"], ("forward, ms", "both, ms"), f"STDCF N={count}, atoms", "Conv3d", "Conv3d, last")
-            for case in cases
-        ]
-        rows.append([f"CPU, N = {count}", *shares, _both(whole, ("evaluation, ms", "training step, ms"), network, "full 3D")])
+    sizes = ["{ins} channels, {size}²".format(**case["case"]) for case in _cases(record)]
+    rows = [["time, as a share of full 3D's", *sizes, "R50"], ["---"] * (len(sizes) + 2)]
+    for name, found in (("CPU", record), ("slower CPU", record[SLOWER])):
+        whole = found["Networks"][f"{R50}, {THREADS} threads"]
+        for count, network in ((2, "STDCF, N=2"), (3, "STDCF")):
+            shares = [_both(case["ms"], ("forward, ms", "both, ms"), f"STDCF N={count}, atoms", *DENSE) for case in _cases(found)]
+            shares.append(_both(whole, ("evaluation, ms", "training step, ms"), network, "full 3D"))
+            rows.append([f"{name}, N = {count}", *shares])
     alone = {(row["layer"], row["channels"]): row for row in on_gpu["layers"]}
     pairs = [(alone["STDCF N=3, filters", channels], alone["Conv3d", channels]) for channels in TABLE_C.values()]
     shares = [
@@ -34,10 +36,16 @@ def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
     ]
     rates = {row["kind"]: row["clips_per_second"] for row in on_gpu["steps"] if row["stage"] == "full"}
     rows.append(["GPU, N = 3", *shares, f"– / {rates['full'] / rates['stdcf']:.2f}"])
-    cpu, gpu = layers["machine"], on_gpu["machine"]
+    cpu, slower, gpu = record["Layers"]["machine"], record[SLOWER]["Layers"]["machine"], on_gpu["machine"]
+    times = (sum(min(case["ms"][layout]["both, ms"] for layout in DENSE) for case in _cases(one)) for one in (record[SLOWER], record))
     made_on = f"CPU: {cpu['device']}, {THREADS} threads, float32, PyTorch {cpu['torch']}"
-    made_on += f"; GPU: {gpu['device']}, bf16, PyTorch {gpu['torch']}."
+    made_on += f"; slower CPU: {slower['device']}, too, of which `nn.Conv3d` takes {next(times) / next(times):.1f} times as long"
+    made_on += f" (measured with {slower['commit']}); GPU: {gpu['device']}, bf16, PyTorch {gpu['torch']}."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", f"Forward / forward and backward. {made_on}"])
+
+
+def _cases(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [record["Layers"][f"{title}, {THREADS} threads"] for title in TABLE_C]
 
 
 def _both(times: dict[str, Any], what: tuple[str, str], one: str, *others: str) -> str:
