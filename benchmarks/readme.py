@@ -26,7 +26,8 @@ def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
     for name, found in (("CPU", record), ("slower CPU", record[SLOWER])):
         whole = found["Networks"][f"{R50}, {THREADS} threads"]
         for count, network in ((2, "STDCF, N=2"), (3, "STDCF")):
-            shares = [_both(case["ms"], ("forward, ms", "both, ms"), f"STDCF N={count}, atoms", *DENSE) for case in _cases(found)]
+            form, passes = f"STDCF N={count}, atoms", ("forward, ms", "both, ms")
+            shares = [_both(case["ms"], passes, form, *DENSE) for case in _cases(found)]
             shares.append(_both(whole, ("evaluation, ms", "training step, ms"), network, "full 3D"))
             rows.append([f"{name}, N = {count}", *shares])
     alone = {(row["layer"], row["channels"]): row for row in on_gpu["layers"]}
@@ -36,12 +37,18 @@ def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
     ]
     rates = {row["kind"]: row["clips_per_second"] for row in on_gpu["steps"] if row["stage"] == "full"}
     rows.append(["GPU, N = 3", *shares, f"– / {rates['full'] / rates['stdcf']:.2f}"])
-    cpu, slower, gpu = record["Layers"]["machine"], record[SLOWER]["Layers"]["machine"], on_gpu["machine"]
-    times = (sum(min(case["ms"][layout]["both, ms"] for layout in DENSE) for case in _cases(one)) for one in (record[SLOWER], record))
-    made_on = f"CPU: {cpu['device']}, {THREADS} threads, float32, PyTorch {cpu['torch']}"
-    made_on += f"; slower CPU: {slower['device']}, too, of which `nn.Conv3d` takes {next(times) / next(times):.1f} times as long"
-    made_on += f" (measured with {slower['commit']}); GPU: {gpu['device']}, bf16, PyTorch {gpu['torch']}."
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", f"Forward / forward and backward. {made_on}"])
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", _made_on(record, on_gpu)])
+
+
+def _made_on(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:
+    slower = record[SLOWER]
+    cpu, other, gpu = record["Layers"]["machine"], slower["Layers"]["machine"], on_gpu["machine"]
+    here, there = (sum(min(case["ms"][name]["both, ms"] for name in DENSE) for case in _cases(one)) for one in (record, slower))
+    return (
+        f"Forward / forward and backward. CPU: {cpu['device']}, {THREADS} threads, float32, PyTorch {cpu['torch']}; "
+        f"slower CPU: another {other['device']}, on which `nn.Conv3d` takes {there / here:.1f} times as long (measured at "
+        f"{other['commit']}); GPU: {gpu['device']}, bf16, PyTorch {gpu['torch']}."
+    )
 
 
 def _cases(record: dict[str, Any]) -> list[dict[str, Any]]:

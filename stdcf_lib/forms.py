@@ -181,18 +181,18 @@ def quick(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way) -> bool:
 def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transposed: bool = False) -> bool:
     """Whether `by_atoms` takes less time than a convolution with `filters`: what "auto" goes by. [ours]
 
-    A multiplication in the matrix product of α takes 1.3 times as long as one in oneDNN's convolution. With t threads, touching
-    a map of Z or G once takes as long as z = 13 + 6 t or g = 28 + 60 t of these, as threads share memory, and a call as long as
-    10 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.3 · (products) + z · (times Z is
-    touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times as many with
-    gradients; and where PyTorch does without oneDNN, twice that or 1 + 100 / O times, as it copies the input for each tap.
-    Products of either go by blocks of 16 channels, of which 40 take three and fill two and a half. Winograd touches its X_i too,
-    of the size of the input; and with a stride the larger input weighs, the more with gradients. To that comes what it takes the
-    parameters to learn, from the maps or from the gradient of the filters (`_learning`). The atoms are chosen where they are
-    expected to take less than .98 of that. Fitted to `make bench` and to drawn shapes on two processors, of which one multiplies
-    twice as fast as the other: what suits both is a little beside the best for either. `python -m benchmarks.choices` records
-    what the rule costs with others. Below 16 channels or a tenth of a billion multiplications, in anything but float32 and on
-    anything but a CPU, the filters are chosen.
+    A multiplication in the matrix product of α takes 1.3 times as long as one in oneDNN's convolution. With t threads,
+    touching a map of Z or G once takes as long as z = 13 + 6 t or g = 28 + 60 t of these, as threads share memory, and a
+    call as long as 10 million of one thread. So, for one voxel and one pair of channels, the atoms take 1.3 · (products) +
+    z · (times Z is touched) · M / O + g · (times G is touched) · N / C + the calls, and the filters kt·kh·kw, three times
+    as many with gradients; and where PyTorch does without oneDNN, twice that or 1 + 100 / O times, as it copies the input
+    for each tap. Products of either go by blocks of 16 channels, of which 40 take three and fill two and a half. Winograd
+    touches its X_i too, of the size of the input; and with a stride the larger input weighs, the more with gradients. To
+    that comes what it takes the parameters to learn, from the maps or from the gradient of the filters (`_learning`). The
+    atoms are chosen where they are expected to take less than .98 of that. Fitted to `make bench` and to drawn shapes on
+    two processors, of which one multiplies twice as fast as the other: what suits both is a little beside the best for
+    either. `python -m benchmarks.choices` records what the rule costs with others. Below 16 channels or a tenth of a
+    billion multiplications, in anything but float32 and on anything but a CPU, the filters are chosen.
     """
     outs, ins, atoms, count = alpha.shape
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or min(ins, outs) < 16:

@@ -126,8 +126,10 @@ def measured_layers(record: dict[str, Any], threads: int = 2) -> Drawing:
             name = f"{title.removesuffix(ending)} ({'{ins}→{outs}, {size}²'.format(**row['case'])})"
             base = {what: min(ms["Conv3d"][what], ms["Conv3d, last"][what]) for what in ("forward, ms", "both, ms")}
             found[name] = {layer: tuple(times[what] / base[what] for what in base) for layer, times in ms.items()}
-    ticks = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 8)
-    figure, arrays = _beside_conv3d(found, _SHOWN, ticks, (0.3, 8), height=1.9 + 0.21 * len(found), columns=len(_SHOWN))
+    times = [time for layers in found.values() for layer in _SHOWN for time in layers.get(layer, ())]
+    limits = 0.85 * min(times), max(times) / 0.85
+    ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 8, 12, 20) if limits[0] < tick < limits[1]]
+    figure, arrays = _beside_conv3d(found, _SHOWN, ticks, limits, height=1.9 + 0.21 * len(found), columns=len(_SHOWN))
     quicker = [int(np.nansum(arrays[f"STDCF in tiles, N=2, {title}"] < 1)) for title in _PASSES]
     figure.suptitle(
         f"In tiles with N=2, {quicker[0]} of {len(found)} layers are quicker than Conv3d forward, and {quicker[1]} both ways\n"
