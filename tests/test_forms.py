@@ -39,6 +39,8 @@ CASES = {
     "strided in space": (Way((1, 2, 2), ONE, ONE), 5, 3, (3, 3, 3), 6),
     "strided in time": (Way((2, 1, 1), ONE, ONE), 5, 2, (3, 3, 3), 6),
     "strided everywhere": (Way((2, 2, 3), ONE, ONE), 4, 3, (3, 3, 3), 7),
+    "strided and dilated": (Way((1, 2, 3), (1, 2, 2), (1, 2, 2)), 5, 2, (3, 3, 3), 6),
+    "strides beyond the kernel": (Way((1, 3, 2), (1, 0, 0), ONE), 3, 2, (3, 2, 1), 6),
     "no padding": (Way(ONE, (0, 0, 0), ONE), 3, 2, (3, 3, 3), 6),
     "long kernel": (Way((1, 2, 2), (2, 3, 3), ONE), 6, 3, (5, 7, 7), 6),
     "uneven": (Way((1, 2, 1), (1, 0, 1), (1, 1, 2)), 5, 3, (3, 3, 3), 6),
