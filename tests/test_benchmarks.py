@@ -2,11 +2,13 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.choices import drawn, measured
-from benchmarks.layers import Case
+from benchmarks.layers import Case, judged
 from benchmarks.readme import README, in_readme, table
 from benchmarks.record import RECORD
 from benchmarks.targets import Target, targets
@@ -49,6 +51,25 @@ def test_the_readme_has_the_times_as_the_record_has_them():
         passes["training step, ms"] = [1.0, 1.0, 9.0]
     after = table(record, on_gpu)
     assert before != after and after.splitlines()[2].endswith(" / 1.00 |")
+
+
+@pytest.mark.parametrize("threads", [2, 1])
+def test_the_record_has_what_auto_takes(monkeypatch, threads):
+    """Of all its layers, by the rule as it is: otherwise they are to be measured again."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    layers = json.loads(RECORD.read_text(encoding="utf-8"))["Layers"]
+    seen = 0
+    for title, row in layers.items():
+        if title.endswith(f", {threads} threads"):
+            seen += len(row["auto"])
+            assert judged(row["ms"], Case(**{name: _tuples(value) for name, value in row["case"].items()})) == row["auto"], (
+                title
+            )
+    assert seen > 100
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def test_layers_are_drawn_by_a_seed():

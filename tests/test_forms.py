@@ -457,6 +457,15 @@ def test_autocast_is_followed():
     assert torch.autograd.grad(first.square().sum(), one.alpha)[0].isfinite().all()
 
 
+def test_autocast_learns_what_full_precision_does(teacher):
+    one, x = layer(temporal_atoms=2, bias=False), torch.randn(2, 4, 6, 5, 7)
+    expected = with_gradients(one(x), list(one.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = one(x)
+    for found, exact in zip(with_gradients(y.float(), list(one.parameters())), expected, strict=True):
+        assert (found - exact).norm() < 0.02 * exact.norm()
+
+
 # What "auto" chooses
 
 
@@ -553,6 +562,17 @@ def test_kernels_that_are_kept_are_those_of_the_clips_at_hand(dtype, atol):
     for frames, size in ((4, 6), (3, 6), (4, 9), (4, 6), (4, 6)):  # by Winograd, not so, at another size, and twice the same
         x = torch.randn(2, 4, frames, size, size, dtype=dtype)
         torch.testing.assert_close(one(x), F.conv3d(x, one.filters(), one.bias, padding=1), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(("clips", "count"), [(1, 1), (2, 6)])
+def test_kernels_that_are_kept_are_those_that_would_be_made(clips, count):
+    """One for all frames, or with enough to do those of a window of Winograd's."""
+    torch.manual_seed(0)
+    one, x = STDCFConv3d(64, 64, 3, padding=1, bias=False, temporal_atoms=2), torch.randn(clips, 64, 8, 28, 28)
+    way, (alpha, psi, phi) = Way(ONE, ONE, ONE), [p.detach() for p in (one.alpha, one.psi, one.phi)]
+    kernels = forms.kernels_by_atoms(x, alpha, psi, phi, way)
+    assert kernels is not None and len(kernels) == count
+    assert torch.equal(by_atoms(x, alpha, psi, phi, None, way, kernels), by_atoms(x, alpha, psi, phi, None, way))
 
 
 def test_kernels_that_are_kept_are_those_of_the_type_at_hand():

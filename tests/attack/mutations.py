@@ -47,7 +47,7 @@ TARGETS = {
     "effort": ["test_effort.py"],
     "environment": ["test_environment.py"],
     "geometry": ["test_conv.py", "test_measure.py"],
-    "forms": ["test_forms.py"],
+    "forms": ["test_forms.py", "test_conv.py", "test_benchmarks.py"],
     "conv": ["test_conv.py", "test_forms.py"],
     "rank1": ["test_conv.py", "models/test_kinds.py"],
     "fold": ["test_fold.py"],
