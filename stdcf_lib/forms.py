@@ -47,9 +47,6 @@ WITHOUT_ONEDNN = 20480
 """Channels × frames × rows of a single clip up to which PyTorch convolves without oneDNN, 2 to 28 times as slowly: the bound is
 `ConvParams::use_mkldnn`'s, in its Convolution.cpp."""
 
-STRIDED = 1.25
-"""How much longer the gradient of filters takes that skip pixels, for the same multiplications. [ours]"""
-
 MANY_CHANNELS, MANY_VOXELS = 64, 1024
 """From how many on, of so much to do, F(4, 3) pays. [ours]"""
 
@@ -214,7 +211,7 @@ def quicker(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Way, transp
     products, by_filters, touched, calls, learning = made, made, 1, 2 * tiles, 0.0
     if any(learns):
         products += read
-        by_filters += read + made * read * (STRIDED if way.stride[1] * way.stride[2] > 1 else 1)
+        by_filters += read + made * read * _skipping(way)
         touched = 3
         calls += 4 * tiles
     if any(learns[1:]):
@@ -253,8 +250,7 @@ def _learning(
     if learns[2] and not winograd and count < length:
         from_kept = 1.4 * count * atoms * learns[0] + touched + 45 * count * length / ins
     from_filters = taps * (windows if winograd else length / way.stride[0]) * _in_blocks(outs) * _in_blocks(ins)
-    from_filters *= STRIDED if way.stride[1] * way.stride[2] > 1 else 1
-    from_filters += 350 * taps * (winograd + 2 if winograd else length) / voxels
+    from_filters = _skipping(way) * from_filters + 350 * taps * (winograd + 2 if winograd else length) / voxels
     return 1.4 * products * atoms + touched, from_kept, from_filters
 
 
@@ -262,6 +258,11 @@ def _tile_count(numbers: int, voxels: float, winograd: int) -> float:
     """How many tiles (`_tiles`) the Z of so many `numbers` a voxel comes in, about."""
     rows = winograd + 2 if winograd else 1
     return rows * max(1, 4 * numbers * voxels / (winograd or 1) / (TILE * torch.get_num_threads()))
+
+
+def _skipping(way: Way) -> float:
+    """How much longer the gradient of filters takes where they skip pixels, for as many multiplications."""
+    return 1.25 if way.stride[1] * way.stride[2] > 1 else 1.0
 
 
 def _in_blocks(channels: int) -> float:
@@ -789,7 +790,7 @@ def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, di
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
     """d += gᵀ z, for d (P, Q), g (rows, P), z (rows, Q)."""
     if d.dtype == g.dtype and _by_onednn(d.dtype):
-        # Torch's own product is MKL's, which leaves half the width of some processors' vectors unused.
+        # Torch's own product is MKL's, which takes twice as long on some processors.
         d += torch.ops.mkldnn._linear_pointwise(g.T, z.T, None, "none", [], "")
     elif d.dtype == g.dtype:
         d.addmm_(g.T, z)
