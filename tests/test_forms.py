@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d, forms
@@ -266,6 +267,63 @@ def test_maps_are_kept_where_that_saves_more_than_it_costs(monkeypatch, channels
     learn = [one in learns for one in "αψφ"]
     costs = forms._learning(alpha, psi, phi, Way(ONE, ONE, ONE), winograd, 784, learn)
     assert min(zip(costs, ("maps", "kept", "filters"), strict=True))[1] == least
+
+
+class Operators(TorchDispatchMode):
+    """The names of what torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.add(str(func))
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.skipif(not forms._by_onednn(torch.float32), reason="this torch has not oneDNN's operators")
+@pytest.mark.parametrize(("dtype", "private"), [(torch.float32, True), (torch.float64, False)])
+def test_products_are_onednns_where_it_has_them(monkeypatch, dtype, private):
+    monkeypatch.setattr(forms, "_learning", lambda *_: (0.0, math.inf, 1.0))
+    (x, *parameters, bias), way = drawn("dilated", dtype)
+    with Operators() as torchs:
+        by_atoms(x, *parameters, bias, way).sum().backward()
+    products = {"mkldnn._linear_pointwise.default", "mkldnn._convolution_pointwise_.binary"}
+    assert products & torchs.seen == (products if private else set())
+    assert ("aten.addmm_.default" in torchs.seen) is not private
+
+
+def test_a_phase_has_the_taps_that_fall_on_its_pixels():
+    """Of 8 pixels, by 3 taps that reach one to each side: all at once, or by a stride of 2 with 1 tap and with 2."""
+    assert forms._lines(8, 8, 3, 1, 1, 1) == [forms._Line(slice(0, None, 1), [2, 1, 0], 1, 1, 8, slice(0, 8))]
+    even, odd = forms._lines(8, 4, 3, 2, 1, 1)
+    assert even == forms._Line(slice(0, None, 2), [1], 1, 0, 4, slice(0, 4))
+    assert odd == forms._Line(slice(1, None, 2), [2, 0], 1, 1, 5, slice(1, 5))
+    assert [line.taps for line in forms._lines(7, 3, 1, 3, 0, 1)] == [[0], [], []]  # a stride that skips what no tap meets
+    assert [line.dilation for line in forms._lines(8, 4, 3, 2, 3, 3)] == [
+        3,
+        3,
+    ]  # taps that are 6 apart are 3 pixels of the maps
+
+
+def test_without_a_stride_the_gradient_of_x_is_written_where_it_belongs(monkeypatch):
+    names, buffer = set(), forms._buffer
+    monkeypatch.setattr(forms, "_buffer", lambda name, *a: [names.add(name), buffer(name, *a)][1])
+    for case, expected in (("Winograd", False), ("Winograd, a single window", True)):
+        monkeypatch.setattr(forms, "MUCH", 0)
+        (x, *parameters, bias), way = drawn(case)
+        y = by_atoms(x, *parameters, bias, way)
+        names.clear()
+        torch.autograd.grad(y.sum(), x)
+        assert ("G" in names) is expected
+
+
+def test_tiles_are_counted_by_rows_and_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    voxels = 2 * 8 * 3136
+    assert forms._tile_count(640, voxels, 0) == 4 * 640 * voxels / (2 * forms.TILE)
+    assert forms._tile_count(640, voxels, 4) == 6 * 4 * 640 * voxels / 4 / (2 * forms.TILE)
+    assert forms._tile_count(640, 100, 0) == 1 and forms._tile_count(640, 100, 2) == 4  # at least one for each row
 
 
 @settings(max_examples=60)
