@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # What is drawn is the same each time, and no test is of time: a machine may be busy.
-settings.register_profile("drawn", deadline=None, derandomize=True, database=None)
+settings.register_profile("drawn", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("drawn")
 
 
