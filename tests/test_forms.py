@@ -281,7 +281,7 @@ class Operators(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.skipif(not forms._by_onednn(torch.float32), reason="this torch has not oneDNN's operators")
+@pytest.mark.skipif(not forms._ONEDNN, reason="this torch has not oneDNN's operators")
 @pytest.mark.parametrize(("dtype", "private"), [(torch.float32, True), (torch.float64, False)])
 def test_products_are_onednns_where_it_has_them(monkeypatch, dtype, private):
     monkeypatch.setattr(forms, "_learning", lambda *_: (0.0, math.inf, 1.0))
