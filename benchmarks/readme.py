@@ -16,7 +16,7 @@ DENSE = "Conv3d", "Conv3d, last"
 README, THREADS = Path(__file__).parents[1] / "README.md", 2
 
 SLOWER = "On a slower processor"
-"""What a record keeps of one, beside its own: the slower it multiplies, the more is saved by multiplying less."""
+"""What a record keeps of one, beside its own, as what a layer saves differs from processor to processor."""
 
 
 def table(record: dict[str, Any], on_gpu: dict[str, Any]) -> str:

@@ -62,9 +62,8 @@ def test_the_record_has_what_auto_takes(monkeypatch, threads):
     for title, row in layers.items():
         if title.endswith(f", {threads} threads"):
             seen += len(row["auto"])
-            assert judged(row["ms"], Case(**{name: _tuples(value) for name, value in row["case"].items()})) == row["auto"], (
-                title
-            )
+            case = Case(**{name: _tuples(value) for name, value in row["case"].items()})
+            assert judged(row["ms"], case) == row["auto"], title
     assert seen > 100
 
 

@@ -300,10 +300,8 @@ def test_a_phase_has_the_taps_that_fall_on_its_pixels():
     assert even == forms._Line(slice(0, None, 2), [1], 1, 0, 4, slice(0, 4))
     assert odd == forms._Line(slice(1, None, 2), [2, 0], 1, 1, 5, slice(1, 5))
     assert [line.taps for line in forms._lines(7, 3, 1, 3, 0, 1)] == [[0], [], []]  # a stride that skips what no tap meets
-    assert [line.dilation for line in forms._lines(8, 4, 3, 2, 3, 3)] == [
-        3,
-        3,
-    ]  # taps that are 6 apart are 3 pixels of the maps
+    every_third = forms._lines(8, 4, 3, 2, 3, 3)  # taps that are 6 apart are 3 pixels of the maps
+    assert [line.dilation for line in every_third] == [3, 3]
 
 
 def test_without_a_stride_the_gradient_of_x_is_written_where_it_belongs(monkeypatch):
