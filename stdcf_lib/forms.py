@@ -733,7 +733,8 @@ def _gradient_of_filters(gy: Tensor, x: Tensor, space: _Space, way: Way, length:
     few = len(x) == 1 and min(gy.shape[-1], x.shape[-1]) <= 64
     if len(x) >= torch.get_num_threads() and not few:
         like = x.new_empty(gy.shape[-1], length, *space.psi.shape[1:], x.shape[-1])
-        return _gradient(gy, x, like, way.stride, way.padding, way.dilation).movedim(1, 0).flatten(1)
+        # Where a size is 1, what torch answers may be in any order, and flattened without a copy.
+        return _gradient(gy, x, like, way.stride, way.padding, way.dilation).movedim(1, 0).flatten(1).contiguous()
     # oneDNN's threads share out what is in a batch: where clips are too few, let it be their frames. And of one clip with few
     # channels the whole takes it several times as long as its parts.
     stride, found = way.stride[0], gy.new_zeros(length, gy.shape[-1], space.psi[0].numel() * x.shape[-1])

@@ -13,8 +13,10 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-# What is drawn is the same each time, and no test is of time: a machine may be busy.
-settings.register_profile("drawn", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+# What is drawn is the same each time, and no test is of time: a machine may be busy. `tests.attack.draws` draws anew.
+drawn = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("drawn", drawn)
+settings.register_profile("anew", drawn, derandomize=False, max_examples=1000)
 settings.load_profile("drawn")
 
 

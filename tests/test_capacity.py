@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import conv3d
 
@@ -154,7 +154,6 @@ def test_rank_of_the_whole_is_bounded_and_of_a_block_is_not_one():
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 @given(shape=SHAPES, middle=st.integers(1, 20))
-@settings(max_examples=30)
 def test_nearest_rank1_factors_and_error_are_true(convert, shape, middle):
     alpha = convert(random_alpha(*shape))
     nearest: Any = capacity.nearest_rank1(alpha, middle)

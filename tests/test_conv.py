@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -24,8 +24,6 @@ TRANSPOSES = [
     {"kernel_size": (3, 4, 3), "stride": (2, 1, 2), "padding": (1, 0, 1), "output_padding": (1, 0, 0), "groups": 2},
     {"kernel_size": 3, "stride": 2, "dilation": (2, 1, 2), "bias": False},
 ]
-# The same examples on every run, and no limit on the time that one may take.
-drawn = settings(max_examples=60)
 
 CASES = [(STDCFConv3d, Rank1Conv3d, nn.Conv3d, options) for options in CONVOLUTIONS]
 CASES += [(STDCFConvTranspose3d, Rank1ConvTranspose3d, nn.ConvTranspose3d, options) for options in TRANSPOSES]
@@ -126,20 +124,19 @@ def agree_in_both_forms_and_with_torch(layer, twin, set_up):
         torch.testing.assert_close(by_filters[2 + i], expected[2], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # with even kernels it may copy, says torch, once a process
 @given(set_up=set_ups(transposed=False))
-@drawn
 def test_forms_agree_forward_and_backward_whatever_the_options(set_up):
     agree_in_both_forms_and_with_torch(STDCFConv3d, nn.Conv3d, set_up)
 
 
 @given(set_up=set_ups(transposed=True))
-@drawn
 def test_transposed_forms_agree_forward_and_backward_whatever_the_options(set_up):
     agree_in_both_forms_and_with_torch(STDCFConvTranspose3d, nn.ConvTranspose3d, set_up)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # with even kernels it may copy, says torch, once a process
 @given(set_up=set_ups(transposed=False) | set_ups(transposed=True))
-@drawn
 def test_rank1_is_torch_s_convolution_whatever_the_options(set_up):
     c_in, c_out, options, _, shape = set_up
     torch.manual_seed(0)
@@ -153,7 +150,6 @@ def test_rank1_is_torch_s_convolution_whatever_the_options(set_up):
 
 
 @given(set_up=set_ups(transposed=False), temporal=st.integers(1, 3), spatial=st.integers(1, 3) | st.just((2, 1)))
-@drawn
 def test_whatever_is_dilated_or_swapped_is_put_back(set_up, temporal, spatial):
     c_in, c_out, options, counts, _ = set_up
     conv = STDCFConv3d(c_in, c_out, **options, **counts, atoms="dct")

@@ -3,12 +3,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcf_lib.decompose import energies, joint_decomposition
-
-drawn = settings(max_examples=40)
 
 
 def filters(*shape, seed=0):
@@ -50,7 +48,6 @@ def problems(draw):
 
 
 @given(problem=problems())
-@drawn
 def test_atoms_are_orthonormal_coefficients_projections_and_the_energy_is_what_is_kept(problem):
     w, m, n = problem
     fit = joint_decomposition(w, m, n)
@@ -62,7 +59,6 @@ def test_atoms_are_orthonormal_coefficients_projections_and_the_energy_is_what_i
 
 
 @given(problem=problems())
-@drawn
 def test_it_keeps_at_least_what_the_higher_order_svd_keeps_and_cannot_be_bettered_one_side_at_a_time(problem):
     w, m, n = problem
     fit = joint_decomposition(w, m, n)
@@ -97,7 +93,6 @@ def test_more_atoms_keep_more_and_all_keep_everything():
 
 
 @given(problem=problems())
-@drawn
 def test_filters_that_are_joint_combinations_are_found_exactly(problem):
     w, m, n = problem
     made = rebuilt(joint_decomposition(w, m, n))

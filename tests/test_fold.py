@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +17,6 @@ def gradients(y, *inputs):
     return y, *torch.autograd.grad(y.sin().sum(), inputs)
 
 
-@settings(max_examples=25)
 @given(kernel=sizes, stride=small, padding=st.tuples(*[st.integers(0, 2)] * 3), dilation=small, bias=st.booleans())
 def test_a_folded_convolution_is_the_convolution(kernel, stride, padding, dilation, bias):
     x = torch.randn(2, 3, 7, 8, 9, dtype=torch.float64, requires_grad=True)
@@ -29,7 +28,6 @@ def test_a_folded_convolution_is_the_convolution(kernel, stride, padding, dilati
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-@settings(max_examples=25)
 @given(kernel=sizes, stride=small, padding=small, extra=st.booleans(), bias=st.booleans())
 def test_a_folded_transposed_convolution_is_the_transposed_convolution(kernel, stride, padding: Any, extra, bias):
     x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed, nn
 from torch.nn import functional as F
@@ -61,7 +61,8 @@ def drawn(case, dtype=torch.float64, transposed=False, frames=None) -> Any:
 
 def with_gradients(y: Any, inputs: Any) -> Any:
     gradient = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
-    return y, *torch.autograd.grad(y, [one for one in inputs if one.requires_grad], gradient)
+    learned = [one for one in inputs if one.requires_grad]
+    return y, *(torch.autograd.grad(y, learned, gradient) if learned else ())
 
 
 @pytest.fixture(params=[True, False], ids=["in place", "public"])
@@ -324,23 +325,71 @@ def test_tiles_are_counted_by_rows_and_threads(monkeypatch):
     assert forms._tile_count(640, 100, 0) == 1 and forms._tile_count(640, 100, 2) == 4  # at least one for each row
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("kernel", [*product((1, 2), repeat=3)], ids=str)
+@pytest.mark.parametrize("teacher", ["maps", "kept", "filters"], indirect=True)
+def test_sizes_of_one_may_lie_in_any_order(teacher, kernel, transposed):
+    """A tensor with an axis of one element has many strides that mean the same, and torch answers with any."""
+    for outs, ins, clips, spare in product((1, 2), (1, 2), (1, 2), (0, 1)):
+        shapes = [(clips, outs if transposed else ins, *(k + spare for k in kernel)), (outs, ins, 2, 1), (2, *kernel[1:])]
+        generator, way = torch.Generator().manual_seed(0), Way(ONE, (0, 0, 0), ONE)
+        inputs = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in [*shapes, (1, kernel[0])]]
+        x, *parameters = [one.requires_grad_() for one in inputs]
+        if transposed:
+            y, expected = by_atoms_transposed(x, *parameters, None, way, (0, 0, 0)), F.conv_transpose3d
+        else:
+            y, expected = by_atoms(x, *parameters, None, way), F.conv3d
+        found = with_gradients(y, inputs), with_gradients(expected(x, forms.filters(*parameters)), inputs)
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 @given(data=st.data())
 def test_drawn_shapes_agree(data):
-    """Whatever is drawn takes the quick way or the layers, and gives the filters' numbers."""
-    whole = st.integers
-    kernel, stride, dilation = (tuple(data.draw(whole(1, most)) for _ in range(3)) for most in (4, 3, 2))
-    padding = tuple(data.draw(whole(0, 3)) for _ in range(3))
-    size = tuple(d * (k - 1) + 1 + data.draw(whole(0, 4)) for d, k in zip(dilation, kernel, strict=True))
-    m, n, outs, ins, clips = (data.draw(whole(1, most)) for most in (5, 4, 3, 3, 3))
-    shapes: Any = [(clips, ins, *size), (outs, ins, m, n), (m, *kernel[1:]), (n, kernel[0])]
-    generator = torch.Generator().manual_seed(data.draw(whole(0, 99)))
-    x, *parameters = [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
+    """Whatever is drawn takes the quick way or the layers, and gives the filters' numbers; whatever learns, from whatever."""
+
+    def whole(least: int, most: int) -> int:
+        return data.draw(st.integers(least, most))
+
+    kernel, stride, dilation = ((whole(1, most), whole(1, most), whole(1, most)) for most in (4, 3, 2))
+    if data.draw(st.booleans()):  # for Winograd's sake
+        kernel, stride = (3, *kernel[1:]), (1, *stride[1:])
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    transposed = data.draw(st.booleans())
+    padding = tuple(whole(0, r // 2 if transposed else r + 1) for r in reach)  # some of it must be left; one more than is quick
+    size = [max(1, r + 1 - 2 * p) + whole(0, 7) for r, p in zip(reach, padding, strict=True)]
+    m, n, outs, ins, clips = (whole(1, most) for most in (5, 4, 3, 3, 3))
     way = Way(stride, padding, dilation)
-    found = with_gradients(by_atoms(x, *parameters, None, way), [x, *parameters])
-    expected = with_gradients(F.conv3d(x, forms.filters(*parameters), None, *way), [x, *parameters])
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
+    extra = tuple(whole(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+    shapes: Any = [(clips, outs if transposed else ins, *size), (outs, ins, m, n), (m, *kernel[1:]), (n, kernel[0])]
+    generator = torch.Generator().manual_seed(whole(0, 99))
+    x, *parameters = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    bias = torch.randn(ins if transposed else outs, dtype=torch.float64, generator=generator)
+    bias = bias if data.draw(st.booleans()) else None
+    if data.draw(st.booleans()):
+        x = x.contiguous(memory_format=LAST)
+    inputs = [one.requires_grad_(data.draw(st.booleans())) for one in (x, *parameters, bias) if one is not None]
+    costs, tile = data.draw(st.permutations([0, 1, 2])), data.draw(st.sampled_from([1, 1000, forms.TILE]))
+    real, in_place, threads = forms._learning, data.draw(st.booleans()), whole(1, 3)
+
+    def learning(*layer: Any) -> list[float]:
+        return [found if found == math.inf else cost for cost, found in zip(costs, real(*layer), strict=True)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"TILE": tile, "_learning": learning, "_ONEDNN": in_place and forms._ONEDNN}.items():
+            patch.setattr(forms, name, value)
+        if data.draw(st.booleans()):
+            for bound in ("MUCH", "MANY_CHANNELS", "MANY_VOXELS"):
+                patch.setattr(forms, bound, 0)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        weight = forms.filters(*parameters)
+        if transposed:
+            expected = F.conv_transpose3d(x, weight, bias, stride, padding, extra, 1, dilation)
+            y = by_atoms_transposed(x, *parameters, bias, way, extra)
+        else:
+            expected, y = F.conv3d(x, weight, bias, *way), by_atoms(x, *parameters, bias, way)
+        for one, other in zip(with_gradients(y, inputs), with_gradients(expected, inputs), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-9)
 
 
 # Which way is taken

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from stdcf_lib import files
 from stdcf_lib.runs import machine
-from tests.attack import inputs, kills, mutations, numbers, quiet
+from tests.attack import draws, inputs, kills, mutations, numbers, quiet
 
 RECORD = Path(__file__).with_name("results.json")
 README = Path(__file__).parents[2] / "README.md"
@@ -31,10 +31,16 @@ class Attack(NamedTuple):
 ATTACKS = {
     "mutations": Attack(
         mutations.attack,
-        0.5,
+        0.45,
         "**Its tests bite.** {faults:,} small faults, drawn from {modules} modules and put in one at a time (a sum for a "
         "difference, a bound one off, a call left out): found by a test {found:,}, without effect {equivalent}, missed "
         "{missed}.",
+    ),
+    "draws": Attack(
+        draws.attack,
+        0.05,
+        "**They hold for what they never met.** {tests} tests draw their examples (shapes and options of a layer, clips, texts "
+        "of lists, ...), the same ones every day; with {examples:,} others, failed: {failed}.",
     ),
     "inputs": Attack(
         inputs.attack,

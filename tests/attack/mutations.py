@@ -347,7 +347,8 @@ class Copy:
         import pytest
 
         phases = [phase for phase in hypothesis.Phase if phase.name not in ("shrink", "explain")]
-        hypothesis.settings.register_profile("attack", phases=phases, database=None, deadline=None)
+        # What is drawn is the same each time: otherwise a test may fail of itself.
+        hypothesis.settings.register_profile("attack", phases=phases, database=None, deadline=None, derandomize=True)
         plugins = [_Recorder(Path(environment["REPORT"]), self.root)] if "REPORT" in environment else []
         folders = ["--rootdir", str(self.root), "--basetemp", f"{scratch}/pytest", "--hypothesis-profile=attack"]
         left_out = [f"--deselect={name}" for name in self.failed]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcf_lib.data.actions import Actions, clips, duration, render
@@ -38,8 +38,6 @@ FEET = [JOINTS.index(f"{side}_{joint}") for joint in ("ankle", "toe") for side i
 KTH_SPEED = {"walking": 1.36, "jogging": 2.3, "running": 3.6}
 BONES = [(f"{side}_{a}", f"{side}_{b}") for side in "lr" for a, b in LIMBS.values()]
 
-quick = settings(max_examples=30)
-
 
 def motions():
     for action in ACTIONS:
@@ -59,7 +57,6 @@ def actor(clip):
 # Motion
 
 
-@quick
 @given(st.sampled_from(ACTIONS), st.floats(-20, 20), st.floats(1.5, 2.0))
 def test_bones_keep_their_length(action, phase, height):
     motion = dict(motions())[action]

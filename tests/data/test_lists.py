@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcf_lib.data.kinetics import kinetics_csv
@@ -149,7 +149,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", PIECES)
-@settings(max_examples=150)
 @given(data=st.data())
 def test_whatever_is_in_a_list_only_a_value_error_comes(folder, kind, data):
     pieces = st.sampled_from([piece.encode() for piece in PIECES[kind]]) | st.binary(max_size=4)
@@ -164,7 +163,6 @@ def test_whatever_is_in_a_list_only_a_value_error_comes(folder, kind, data):
         present(samples if isinstance(samples, list) else [], kind)
 
 
-@settings(max_examples=300)
 @given(
     head=st.sampled_from([b"\0\0\x08", b"\x1f\x8b", b"\0\0\x0d", b""]),
     axes=st.integers(0, 255),

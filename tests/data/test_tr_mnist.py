@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcf_lib.data import TRMNIST, mnist
@@ -31,7 +31,6 @@ STORED = {
     },
 }  # fmt: skip
 
-quick = settings(max_examples=60)
 coordinate = st.floats(0, 1)
 degrees = st.floats(-720, 720)
 
@@ -57,7 +56,6 @@ def digest(dataset):
 # Motion
 
 
-@quick
 @given(st.floats(0.01, 50), coordinate, st.floats(-100, 100), st.integers(0, 40))
 def test_bounce_is_what_a_ball_does_frame_by_frame(span, start, velocity, frames):
     position, speed = start * span, velocity
@@ -70,7 +68,6 @@ def test_bounce_is_what_a_ball_does_frame_by_frame(span, start, velocity, frames
     assert abs(closed - position) < 1e-9 * (1 + abs(velocity) * frames)
 
 
-@quick
 @given(st.floats(0.5, 30), coordinate, st.floats(-40, 40), st.floats(0, 10))
 def test_bounce_conserves_speed(span, start, velocity, time):
     """The way covered is |velocity|·time: between bounces, where the path is straight, and so in sum."""
@@ -145,7 +142,6 @@ def render_one(image, position, angle, size):
     return render(image[None], ink_box(image[None]), position[None, None], angle[None], size)[0, 0]
 
 
-@settings(quick, max_examples=15)
 @given(st.integers(0, 499), st.tuples(st.floats(-5, 20), st.floats(-5, 20)), degrees, st.integers(5, 33))
 def test_render_agrees_with_a_pixel_by_pixel_one(digits, index, position, angle, size):
     slow = render_slowly(digits[index].numpy(), position, angle, size)
@@ -159,7 +155,6 @@ def test_render_at_its_own_place_is_the_digit_bit_for_bit(split):
         assert torch.equal(render(images, box, box[:, None, :2], torch.zeros(1), 28)[:, 0], images)
 
 
-@quick
 @given(st.integers(0, 499), st.integers(-30, 40), st.integers(-30, 40))
 def test_render_at_whole_pixels_moves_the_digit_bit_for_bit(digits, index, row, column):
     top, left, height, width = ink_box(digits[index][None])[0].tolist()
@@ -170,7 +165,6 @@ def test_render_at_whole_pixels_moves_the_digit_bit_for_bit(digits, index, row, 
     assert torch.equal(render_one(digits[index], (row, column), 0, 28), canvas[40:68, 40:68])
 
 
-@quick
 @given(st.integers(0, 499), degrees)
 def test_a_quarter_turn_more_is_the_picture_turned(digits, index, angle):
     """About the middle of the frame, where turning the frame's pixels is exact."""
@@ -215,7 +209,6 @@ def test_every_frame_of_a_clip_is_its_digits_rendered_and_joined_by_maximum():
 # The border
 
 
-@quick
 @given(st.integers(0, 499), st.tuples(coordinate, coordinate), degrees)
 def test_ink_leaves_the_frame_by_no_more_than_the_overhang(digits, index, start, angle):
     box = ink_box(digits[index][None])
