@@ -415,7 +415,7 @@ class STDCFConv3d(_STDCF):
             like = x.shape, x.dtype, way, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
             kernels = self._keep(like, partial(forms.kernels_by_atoms, x, *parameters, way))
             return forms.by_atoms(x, *parameters, self.bias, way, kernels)
-        return F.conv3d(x, self._filters_for(x), self.bias, *way)
+        return forms.convolve(x, self._filters_for(x), self.bias, way)
 
     def _sides(self) -> list[int]:
         """How much to pad before and after each axis, the last axis first, as `F.pad` counts."""
@@ -480,8 +480,7 @@ class STDCFConvTranspose3d(_STDCF):
         way = forms.Way(self.stride, self.padding, self.dilation, self.groups)
         if self._by_atoms(x, way):
             return forms.by_atoms_transposed(x, self.alpha, self.psi, self.phi, self.bias, way, extra)
-        filters = self._filters_for(x)
-        return F.conv_transpose3d(x, filters, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
+        return forms.convolve_transposed(x, self._filters_for(x), self.bias, way, extra)
 
     def _extra_for(self, x: Tensor, output_size: tuple[int, ...]) -> tuple[int, ...]:
         wanted = tuple(output_size)[-3:]

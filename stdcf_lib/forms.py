@@ -68,6 +68,16 @@ class Way(NamedTuple):
             return self._replace(padding=tuple(r // 2 for r in reach))
         return self
 
+    @property
+    def in_time(self) -> "Way":
+        """The part of kernels (kt, 1, 1)."""
+        return Way(along_time(self.stride, 1), along_time(self.padding, 0), along_time(self.dilation, 1))
+
+    @property
+    def in_space(self) -> "Way":
+        """The part of kernels (1, kh, kw)."""
+        return Way(along_space(self.stride, 1), along_space(self.padding, 0), along_space(self.dilation, 1))
+
 
 def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> Tensor:
     """W of Eq. 1: α (P, Q, M, N), ψ (M, kh, kw), φ (N, kt) → (P, Q, kt, kh, kw), where `last` with Q last in memory, as a
@@ -84,30 +94,41 @@ def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> T
         return (coefficients.flatten(0, 1) @ products.T).view(*alpha.shape[:2], *kernel)
 
 
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    """`torch.nn.functional.conv3d`; where torch would get wrong what the weight learns from it, x is padded beforehand."""
+    stride, padding, dilation, groups = way
+    if x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
+        x, padding = _padded(x, weight.shape[2:], stride, padding, dilation)
+    return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]) -> Tensor:
+    """`torch.nn.functional.conv_transpose3d`; where torch would get wrong what x learns from it, in another order of memory."""
+    if x.device.type == "cpu":
+        x, weight = _told_apart(weight.shape[1] * way.groups, x, weight)
+    return F.conv_transpose3d(x, weight, bias, way.stride, way.padding, extra, way.groups, way.dilation)
+
+
 def by_layers(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
     """Eq. 2 as written: temporal atoms, spatial atoms, joint coefficients. x (B, C, T, H, W) → (B, O, T', H', W')."""
-    (st, *s), padding, (dt, *d), groups = way
     maps = x.flatten(0, 1).unsqueeze(1)  # atoms are shared by all channels, so channels join the batch
-    maps = F.conv3d(maps, phi[:, None, :, None, None], None, (st, 1, 1), along_time(padding, 0), (dt, 1, 1))
-    maps = F.conv3d(maps.flatten(0, 1).unsqueeze(1), psi[:, None, None], None, (1, *s), along_space(padding, 0), (1, *d))
-    maps = maps.view(len(x), -1, *maps.shape[2:])  # (B, C · N · M, T', H', W')
-    return F.conv3d(maps, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], bias, groups=groups)
+    maps = convolve(maps, phi[:, None, :, None, None], None, way.in_time)
+    maps = convolve(maps.flatten(0, 1).unsqueeze(1), psi[:, None, None], None, way.in_space)
+    maps = maps.reshape(len(x), -1, *maps.shape[2:])  # (B, C · N · M, T', H', W')
+    return F.conv3d(maps, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], bias, groups=way.groups)
 
 
 def by_layers_transposed(
     x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]
 ) -> Tensor:
     """The layers of Eq. 2 backwards: α at the low resolution, then ψ and φ spread each map over space and time."""
-    (st, *s), padding, (dt, *d), groups = way
-    et, *e = extra
-    maps = F.conv_transpose3d(x, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], groups=groups)
-    maps = maps.view(-1, len(psi), *maps.shape[2:])  # (B · O · N, M, T, H, W)
-    maps = F.conv_transpose3d(maps, psi[:, None, None], None, (1, *s), along_space(padding, 0), (0, *e), 1, (1, *d))
-    maps = maps.view(-1, len(phi), *maps.shape[2:])
-    maps = F.conv_transpose3d(
-        maps, phi[:, None, :, None, None], None, (st, 1, 1), along_time(padding, 0), (et, 0, 0), 1, (dt, 1, 1)
-    )
-    maps = maps.view(len(x), -1, *maps.shape[2:])
+    mixed, (et, *e) = Way((1, 1, 1), (0, 0, 0), (1, 1, 1), way.groups), extra
+    maps = convolve_transposed(x, alpha.transpose(2, 3).flatten(1)[:, :, None, None, None], None, mixed, (0, 0, 0))
+    maps = maps.reshape(-1, len(psi), *maps.shape[2:])  # (B · O · N, M, T, H, W)
+    maps = convolve_transposed(maps, psi[:, None, None], None, way.in_space, (0, *e))
+    maps = maps.reshape(-1, len(phi), *maps.shape[2:])
+    maps = convolve_transposed(maps, phi[:, None, :, None, None], None, way.in_time, (et, 0, 0))
+    maps = maps.reshape(len(x), -1, *maps.shape[2:])
     return maps if bias is None else maps + bias.to(maps.dtype).view(-1, 1, 1, 1)  # autocast lowers maps alone
 
 
@@ -311,7 +332,7 @@ class _Atoms(torch.autograd.Function):
         x, alpha, psi, phi, bias, maps = ctx.saved_tensors
         if torch.is_grad_enabled():  # someone will differentiate this in turn
             start = None if bias is None else bias.to(x.dtype)
-            y = F.conv3d(x, filters(alpha, psi, phi).to(x.dtype), start, *ctx.way)
+            y = convolve(x, filters(alpha, psi, phi).to(x.dtype), start, ctx.way)
             return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
@@ -337,10 +358,9 @@ class _AtomsTransposed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, alpha, psi, phi, bias = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.way
         if torch.is_grad_enabled():
             weight, start = filters(alpha, psi, phi).to(x.dtype), None if bias is None else bias.to(x.dtype)
-            y = F.conv_transpose3d(x, weight, start, stride, padding, ctx.extra, groups, dilation)
+            y = convolve_transposed(x, weight, start, ctx.way, ctx.extra)
             return *_differentiable(y, grads[0], (x, alpha, psi, phi, bias), ctx.needs_input_grad), None, None
         needs = ctx.needs_input_grad
         gy = _memory(grads[0].to(x.dtype))
@@ -781,11 +801,36 @@ def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tupl
 def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, dilation: Any, groups: int = 1) -> Tensor:
     """The gradient, as `like` (O, …, C/groups), of the kernel of a convolution that makes y (…, O), with gradient gy, of
     x (…, C)."""
-    gy, x, like = (tensor.movedim(-1, 1) for tensor in (gy, x, like))
+    x, gy, like = _told_apart(x.shape[-1], *(tensor.movedim(-1, 1) for tensor in (x, gy, like)))
+    x, padding = _padded(x, like.shape[2:], stride, padding, dilation)
     found = torch.ops.aten.convolution_backward(
         gy, x, like, None, list(stride), list(padding), list(dilation), False, [0] * len(stride), groups, [False, True, False]
     )
     return found[1].movedim(1, -1)
+
+
+def _padded(x: Tensor, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> tuple[Tensor, Any]:
+    """x (B, C, …) and its padding as they are, where torch can be trusted with the gradient of a kernel that moves over them;
+    otherwise x with its padding around it, and none. On a CPU torch may leave in that gradient what was in memory before, or
+    write beside it, where a kernel is longer than x or has taps that meet padding alone."""
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    if padding == "same":
+        sides = [(r // 2, r - r // 2) for r in reach]
+    else:
+        sides = [(p, p) for p in (padding if padding != "valid" else [0] * len(reach))]
+    axes = zip(x.shape[2:], kernel, stride, sides, dilation, strict=True)
+    if not any(map(any, sides)) or all(_fits(*axis) for axis in axes):
+        return x, padding
+    return F.pad(x, [side for pair in reversed(sides) for side in pair]), [0] * len(reach)
+
+
+def _fits(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> bool:
+    """Whether along an axis a kernel is no longer than the input, half of it beyond at most, and each tap meets some of it."""
+    reach, (before, after) = dilation * (kernel - 1), sides
+    steps = (size + before + after - reach - 1) // stride + 1
+    firsts = (tap * dilation - before for tap in range(kernel))
+    met = all(any(0 <= first + i * stride < size for i in range(steps)) for first in firsts)
+    return met and reach < size and 2 * before <= reach
 
 
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
@@ -833,23 +878,33 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
     """y (…, O) += the convolution of x (…, C) with `kernel` (O, C/groups, …), over two or three axes; returns y."""
     axes = x.dim() - 2
     stride, padding, dilation = ([v] * axes if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
+    convolution: Any = F.conv3d if axes == 3 else F.conv2d
     into, x = y.movedim(-1, 1), x.movedim(-1, 1)
-    if _by_onednn(y.dtype):
+    if x.shape[1] > 1 and _by_onednn(y.dtype):
         # Torch's public convolutions give fresh memory each time, which costs more than they do.
         torch.ops.mkldnn._convolution_pointwise_.binary(
             into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
         )
     else:
-        into += (F.conv3d if axes == 3 else F.conv2d)(x, kernel, None, stride, padding, dilation, groups)
+        into += convolution(*_told_apart(x.shape[1], x, kernel), None, stride, padding, dilation, groups)
     return y
+
+
+def _told_apart(channels: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors of a convolution as they are, if the clips that come or go have several channels. A single one is first and
+    last in memory at once, and with strides of the last torch gets some convolutions wrong: they get those of the first."""
+    if channels > 1:
+        return tensors
+    return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors)
 
 
 def _ordered(kernel: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, size: Sequence[int]) -> Tensor:
     """A kernel (O, C/groups, …) of its own memory, in the order in which oneDNN wants it for images of that size, and would
     otherwise bring it again for each tile."""
-    if not _by_onednn(kernel.dtype):
+    channels = groups * kernel.shape[1]
+    if channels == 1 or not _by_onednn(kernel.dtype):  # as `_add` wants it
         return kernel.clone()
-    like = [2, groups * kernel.shape[1], *size]  # the order does not depend on the number of images
+    like = [2, channels, *size]  # the order does not depend on the number of images
     return torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, stride, dilation, groups, like)
 
 
