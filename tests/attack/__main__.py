@@ -39,8 +39,8 @@ ATTACKS = {
     "draws": Attack(
         draws.attack,
         0.05,
-        "**They hold for what they never met.** {tests} tests draw their examples (shapes and options of a layer, clips, texts "
-        "of lists, ...), the same ones every day; with {examples:,} others, failed: {failed}.",
+        "**They hold for what they had not met.** {tests} tests draw their examples (options of a layer, clips, lists of "
+        "videos), the same ones every day. With {examples:,} others, failed: {failed}.",
     ),
     "inputs": Attack(
         inputs.attack,
