@@ -827,10 +827,11 @@ def _padded(x: Tensor, kernel: Sequence[int], stride: Any, padding: Any, dilatio
 def _fits(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> bool:
     """Whether along an axis a kernel is no longer than the input, half of it beyond at most, and each tap meets some of it."""
     reach, (before, after) = dilation * (kernel - 1), sides
+    if reach >= size or 2 * before > reach:
+        return False
     steps = (size + before + after - reach - 1) // stride + 1
-    firsts = (tap * dilation - before for tap in range(kernel))
-    met = all(any(0 <= first + i * stride < size for i in range(steps)) for first in firsts)
-    return met and reach < size and 2 * before <= reach
+    firsts = range(-before, reach - before + 1, dilation)  # where each tap begins
+    return stride == 1 or all(any(0 <= first + i * stride < size for i in range(steps)) for first in firsts)
 
 
 def _outer(d: Tensor, g: Tensor, z: Tensor) -> None:
