@@ -95,15 +95,18 @@ def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> T
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
-    """`torch.nn.functional.conv3d`; where torch would get wrong what the weight learns from it, x is padded beforehand."""
+    """`torch.nn.functional.conv3d`, but on a CPU right where torch is not: of a single channel (`_told_apart`), and in what the
+    weight learns where it reaches far beyond x (`_padded`)."""
     stride, padding, dilation, groups = way
-    if x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
-        x, padding = _padded(x, weight.shape[2:], stride, padding, dilation)
+    if x.device.type == "cpu":
+        x, weight = _told_apart(x.shape[1], x, weight)
+        if torch.is_grad_enabled() and weight.requires_grad:
+            x, padding = _padded(x, weight.shape[2:], stride, padding, dilation)
     return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]) -> Tensor:
-    """`torch.nn.functional.conv_transpose3d`; where torch would get wrong what x learns from it, in another order of memory."""
+    """`torch.nn.functional.conv_transpose3d`, but on a CPU right where torch is not: to a single channel (`_told_apart`)."""
     if x.device.type == "cpu":
         x, weight = _told_apart(weight.shape[1] * way.groups, x, weight)
     return F.conv_transpose3d(x, weight, bias, way.stride, way.padding, extra, way.groups, way.dilation)
@@ -896,7 +899,7 @@ def _told_apart(channels: int, *tensors: Tensor) -> tuple[Tensor, ...]:
     last in memory at once, and with strides of the last torch gets some convolutions wrong: they get those of the first."""
     if channels > 1:
         return tensors
-    return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors)
+    return tuple(one.clone(memory_format=torch.contiguous_format) if one.stride(1) == 1 else one for one in tensors)
 
 
 def _ordered(kernel: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, size: Sequence[int]) -> Tensor:

@@ -325,6 +325,20 @@ def test_tiles_are_counted_by_rows_and_threads(monkeypatch):
     assert forms._tile_count(640, 100, 0) == 1 and forms._tile_count(640, 100, 2) == 4  # at least one for each row
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_tiles_share_a_cache_that_grows_with_the_threads(monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    frame = forms.TILE // 8  # bytes
+    tiles = list(forms._tiles(1, 48, torch.zeros(()), frame // 4))
+    assert tiles == [(0, 1, [(first, first + 8 * threads) for first in range(0, 48, 8 * threads)])]
+    assert next(forms._tiles(5, 4, torch.zeros(()), frame // 4)) == (0, min(5, 2 * threads), [(0, 4)])
+
+
+def test_filters_of_a_single_channel_do_not_have_it_last():
+    x = torch.rand(2, 4, 5, 6, 1).movedim(-1, 1)
+    assert x.stride(1) == 1 and STDCFConv3d(1, 4, 3)._filters_for(x).stride(1) == 27
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("kernel", [*product((1, 2), repeat=3)], ids=str)
 @pytest.mark.parametrize("teacher", ["maps", "kept", "filters"], indirect=True)
@@ -370,7 +384,7 @@ def in_both_forms_and_double(layer: Any, x: Any) -> None:
                 torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=tolerance, msg=form)
 
 
-@pytest.mark.parametrize("order", [torch.contiguous_format, LAST], ids=str)
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize(
     ("one", "shape"),
     [
@@ -385,9 +399,10 @@ def in_both_forms_and_double(layer: Any, x: Any) -> None:
     ],
     ids=str,
 )
-def test_a_single_channel_may_be_first_or_last(threads, way_of_adding, one, shape, order):
+def test_a_single_channel_may_be_first_or_last(threads, way_of_adding, one, shape, last):
     """Torch gets some of these wrong by their own size where it takes the channel for the last."""
-    in_both_forms_and_double(one, torch.randn(shape).contiguous(memory_format=order))
+    clips, channels, *size = shape
+    in_both_forms_and_double(one, torch.randn(clips, *size, channels).movedim(-1, 1) if last else torch.randn(shape))
 
 
 @pytest.mark.parametrize(
