@@ -14,11 +14,13 @@ import json
 import statistics
 from typing import Any, NamedTuple
 
+from benchmarks.networks import NETWORKS
 from benchmarks.record import RECORD
 from stdcf_lib.experiments import steps
 
 TABLE_C = {"C: res2": 64, "C: res3": 128, "C: res4": 256, "C: res5": 512}
 R50 = "R50, one clip of 8×224²"
+SMALL = [title for title in NETWORKS if title != R50]
 
 
 class Target(NamedTuple):
@@ -73,6 +75,11 @@ def targets(record: dict[str, Any], on_gpu: dict[str, Any]) -> list[Target]:
             for what, bound in zip(("evaluation, ms", "training step, ms"), pair, strict=True):
                 words = f"R50, N={count}, {what[:-4]}, {of}, of full 3D's"
                 found.append(_ratio(words, network, bound, name, "full 3D", under=what))
+        for title in SMALL:
+            times = networks[f"{title}, {threads} threads"]
+            for what in ("evaluation, ms", "training step, ms"):
+                words = f"{title.split(',')[0]}, {what[:-4]}, {of}, of full 3D's"
+                found.append(_ratio(words, times, 1.03, "STDCF", "full 3D", under=what))
     alone = {(row["layer"], row["channels"]): row["forward_ms"] for row in on_gpu["layers"]}
     for channels in TABLE_C.values():
         ratio = alone["STDCF N=2, filters", channels] / alone["Conv3d", channels]

@@ -95,21 +95,35 @@ def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> T
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
-    """`torch.nn.functional.conv3d`, but on a CPU right where torch is not: of a single channel (`_told_apart`), and in what the
-    weight learns where it reaches far beyond x (`_padded`)."""
+    """`torch.nn.functional.conv3d`, but on a CPU right where torch is not: with some strides over a single channel
+    (`_told_apart`), and in what the weight learns where it reaches far beyond x (`_padded`)."""
     stride, padding, dilation, groups = way
+    last = False
     if x.device.type == "cpu":
-        x, weight = _told_apart(x.shape[1], x, weight)
+        kernel = weight.shape[2:]
         if torch.is_grad_enabled() and weight.requires_grad:
-            x, padding = _padded(x, weight.shape[2:], stride, padding, dilation)
-    return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+            x, padding = _padded(x, kernel, stride, padding, dilation)
+        columns = _steps(x.shape[-1], kernel[-1], stride[-1], _sides(kernel, padding, dilation)[-1], dilation[-1])
+        first, weight = _told_apart(x.shape[1], stride, (x.shape[-1], columns), x, weight)
+        last = first is not x and not torch.compiler.is_compiling() and not _transformed()
+        x = first
+    y = F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+    return y.contiguous(memory_format=torch.channels_last_3d) if last else y  # as torch would have answered
 
 
 def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]) -> Tensor:
-    """`torch.nn.functional.conv_transpose3d`, but on a CPU right where torch is not: to a single channel (`_told_apart`)."""
+    """`torch.nn.functional.conv_transpose3d`, but on a CPU right where torch is not, as `convolve`."""
+    stride, padding, dilation, groups = way
+    kept = None
     if x.device.type == "cpu":
-        x, weight = _told_apart(weight.shape[1] * way.groups, x, weight)
-    return F.conv_transpose3d(x, weight, bias, way.stride, way.padding, extra, way.groups, way.dilation)
+        kernel = weight.shape[2:]
+        size = _size_back(x.shape[2:], kernel, way, extra)
+        if torch.is_grad_enabled() and weight.requires_grad and not _trusted(size, kernel, stride, padding, dilation):
+            kept = (..., *(slice(p, p + n) for p, n in zip(padding, size, strict=True)))
+            padding = (0, 0, 0)
+        x, weight = _told_apart(weight.shape[1] * groups, stride, (x.shape[-1], size[-1]), x, weight)
+    y = F.conv_transpose3d(x, weight, bias, stride, padding, extra, groups, dilation)
+    return y if kept is None else y[kept]
 
 
 def by_layers(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, bias: Tensor | None, way: Way) -> Tensor:
@@ -307,7 +321,8 @@ def _as_autocast_has_it(x: Tensor) -> Tensor:
 
 def _is_last(x: Tensor) -> bool:
     """Whether torch's own convolution would answer with channels last in memory too."""
-    return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+    last = x.is_contiguous(memory_format=torch.channels_last_3d)
+    return last and (x.stride(1) == 1 if x.shape[1] == 1 else not x.is_contiguous())  # a single channel may be first as well
 
 
 class _Atoms(torch.autograd.Function):
@@ -352,9 +367,7 @@ class _AtomsTransposed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, alpha, psi, phi, bias)
         ctx.way, ctx.extra = way, extra
-        kernel = (phi.shape[1], *psi.shape[1:])
-        per_axis = zip(x.shape[2:], way.stride, way.padding, way.dilation, kernel, extra, strict=True)
-        size = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, s, p, d, k, e in per_axis]
+        size = _size_back(x.shape[2:], (phi.shape[1], *psi.shape[1:]), way, extra)
         y: Any = _backward(None, _memory(x), size, alpha, psi, phi, way, (True, False, False, False))[0]
         return _logical(y if bias is None else y.add_(bias.to(y.dtype)))
 
@@ -394,6 +407,12 @@ def _size_out(size: Any, psi: Tensor, phi: Tensor, way: Way) -> list[int]:
     """(T', H', W') of (T, H, W)."""
     per_axis = zip(size, way.stride, way.padding, way.dilation, (phi.shape[1], *psi.shape[1:]), strict=True)
     return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d, k in per_axis]
+
+
+def _size_back(size: Any, kernel: Sequence[int], way: Way, extra: tuple[int, ...]) -> list[int]:
+    """(T, H, W) of what a transposed convolution makes of (T', H', W')."""
+    per_axis = zip(size, way.stride, way.padding, way.dilation, kernel, extra, strict=True)
+    return [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, s, p, d, k, e in per_axis]
 
 
 def _forward(
@@ -804,8 +823,9 @@ def _tiles(clips: int, frames: int, like: Tensor, numbers: int) -> Iterator[tupl
 def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, dilation: Any, groups: int = 1) -> Tensor:
     """The gradient, as `like` (O, …, C/groups), of the kernel of a convolution that makes y (…, O), with gradient gy, of
     x (…, C)."""
-    x, gy, like = _told_apart(x.shape[-1], *(tensor.movedim(-1, 1) for tensor in (x, gy, like)))
+    x, gy, like = (tensor.movedim(-1, 1) for tensor in (x, gy, like))
     x, padding = _padded(x, like.shape[2:], stride, padding, dilation)
+    x, gy, like = _told_apart(x.shape[1], stride, (x.shape[-1], gy.shape[-1]), x, gy, like)
     found = torch.ops.aten.convolution_backward(
         gy, x, like, None, list(stride), list(padding), list(dilation), False, [0] * len(stride), groups, [False, True, False]
     )
@@ -813,26 +833,40 @@ def _gradient(gy: Tensor, x: Tensor, like: Tensor, stride: Any, padding: Any, di
 
 
 def _padded(x: Tensor, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> tuple[Tensor, Any]:
-    """x (B, C, …) and its padding as they are, where torch can be trusted with the gradient of a kernel that moves over them;
-    otherwise x with its padding around it, and none. On a CPU torch may leave in that gradient what was in memory before, or
-    write beside it, where a kernel is longer than x or has taps that meet padding alone."""
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    if padding == "same":
-        sides = [(r // 2, r - r // 2) for r in reach]
-    else:
-        sides = [(p, p) for p in (padding if padding != "valid" else [0] * len(reach))]
-    axes = zip(x.shape[2:], kernel, stride, sides, dilation, strict=True)
-    if not any(map(any, sides)) or all(_fits(*axis) for axis in axes):
+    """x (B, C, …) and its padding as they are, or where torch could not be trusted x with its padding around it, and none."""
+    if _trusted(x.shape[2:], kernel, stride, padding, dilation):
         return x, padding
-    return F.pad(x, [side for pair in reversed(sides) for side in pair]), [0] * len(reach)
+    sides = _sides(kernel, padding, dilation)
+    return F.pad(x, [side for pair in reversed(sides) for side in pair]), [0] * len(kernel)
+
+
+def _trusted(size: Sequence[int], kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> bool:
+    """Whether torch can be trusted with the gradient of a kernel that moves over clips of that size. On a CPU it may leave in
+    it what was there before, or write beside it, where a kernel is longer than those, or has taps that meet padding alone."""
+    sides = _sides(kernel, padding, dilation)
+    axes = zip(size, kernel, stride, sides, dilation, strict=True)
+    return not any(map(any, sides)) or all(_fits(*axis) for axis in axes)
+
+
+def _sides(kernel: Sequence[int], padding: Any, dilation: Any) -> list[tuple[int, int]]:
+    """The padding before and after, by axis."""
+    if padding == "same":
+        reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return [(r // 2, r - r // 2) for r in reach]
+    return [(p, p) for p in (padding if padding != "valid" else [0] * len(kernel))]
+
+
+def _steps(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> int:
+    """How many steps a kernel takes along an axis."""
+    return (size + sum(sides) - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def _fits(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> bool:
     """Whether along an axis a kernel is no longer than the input, half of it beyond at most, and each tap meets some of it."""
-    reach, (before, after) = dilation * (kernel - 1), sides
+    reach, before = dilation * (kernel - 1), sides[0]
     if reach >= size or 2 * before > reach:
         return False
-    steps = (size + before + after - reach - 1) // stride + 1
+    steps = _steps(size, kernel, stride, sides, dilation)
     firsts = range(-before, reach - before + 1, dilation)  # where each tap begins
     return stride == 1 or all(any(0 <= first + i * stride < size for i in range(steps)) for first in firsts)
 
@@ -890,14 +924,16 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
             into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
         )
     else:
-        into += convolution(*_told_apart(x.shape[1], x, kernel), None, stride, padding, dilation, groups)
+        x, kernel = _told_apart(x.shape[1], stride, (x.shape[-1], into.shape[-1]), x, kernel)
+        into += convolution(x, kernel, None, stride, padding, dilation, groups)
     return y
 
 
-def _told_apart(channels: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors of a convolution as they are, if the clips that come or go have several channels. A single one is first and
-    last in memory at once, and with strides of the last torch gets some convolutions wrong: they get those of the first."""
-    if channels > 1:
+def _told_apart(channels: int, stride: Sequence[int], columns: tuple[int, int], *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors of a convolution as they are, unless clips of a single channel come or go by a stride, or in frames of one
+    column: that channel is first and last in memory at once, and with strides of the last torch gets some of these wrong, or
+    writes beside them. They get those of the first."""
+    if channels > 1 or (1 not in columns and all(step == 1 for step in stride)):
         return tensors
     return tuple(one.clone(memory_format=torch.contiguous_format) if one.stride(1) == 1 else one for one in tensors)
 

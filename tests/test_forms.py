@@ -396,6 +396,9 @@ def in_both_forms_and_double(layer: Any, x: Any) -> None:
             STDCFConvTranspose3d(40, 1, (2, 3, 2), (3, 2, 1), (1, 1, 0), (1, 0, 0), dilation=(2, 1, 1), atoms="dct"),
             (5, 40, 16, 23, 7),
         ),
+        (STDCFConv3d(1, 40, (2, 3, 2), (3, 2, 1), (1, 1, 0), (2, 1, 1), atoms="dct"), (5, 1, 46, 45, 8)),
+        (STDCFConv3d(1, 8, (1, 2, 5), (3, 2, 1), atoms="dct"), (5, 1, 23, 18, 45)),
+        (STDCFConv3d(1, 4, (1, 1, 3), (3, 1, 1), (0, 0, 1), atoms="dct"), (3, 1, 41, 23, 25)),
     ],
     ids=str,
 )
@@ -403,6 +406,21 @@ def test_a_single_channel_may_be_first_or_last(threads, way_of_adding, one, shap
     """Torch gets some of these wrong by their own size where it takes the channel for the last."""
     clips, channels, *size = shape
     in_both_forms_and_double(one, torch.randn(clips, *size, channels).movedim(-1, 1) if last else torch.randn(shape))
+
+
+@pytest.mark.parametrize("evaluation", ["filters", "atoms"])
+@pytest.mark.parametrize(
+    "options", [{"padding": 1}, {"padding": "same"}, {"stride": 2, "padding": 1}, {"stride": (1, 1, 3)}], ids=str
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_grey_clips_with_channels_last_are_answered_in_kind(last, options, evaluation):
+    """As `nn.Conv3d` does; otherwise a whole network would go on without, at half the speed."""
+    x = torch.rand(2, 1, 6, 8, 10)
+    x = x.to(memory_format=LAST) if last else x
+    for layer in (torch.nn.Conv3d(1, 4, 3, **options), STDCFConv3d(1, 4, 3, **options, evaluation=evaluation)):
+        y = layer(x)
+        assert y.is_contiguous(memory_format=LAST if last else torch.contiguous_format), layer
+        assert (y.stride(1) == 1) is last
 
 
 @pytest.mark.parametrize(
@@ -426,6 +444,32 @@ def test_kernels_beyond_what_they_see_learn_what_they_should(threads, channels, 
     ins, outs = channels
     one = STDCFConv3d(ins, outs, kernel, **options, spatial_atoms=1, temporal_atoms=kernel[0])
     in_both_forms_and_double(one, torch.randn(3, ins, *size).contiguous(memory_format=LAST))
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "options", "size"),
+    [
+        ((16, 1), (5, 5, 3), {"stride": (1, 2, 1), "padding": (2, 2, 0)}, (3, 1, 3)),
+        ((8, 1), (2, 3, 2), {"stride": (2, 3, 2), "padding": (0, 1, 0), "output_padding": (1, 1, 1)}, (2, 1, 2)),
+        ((1, 3), (5, 3, 3), {"padding": (2, 0, 1)}, (1, 8, 1)),
+    ],
+    ids=str,
+)
+def test_transposed_kernels_beyond_what_they_make_learn_in_bfloat16(threads, channels, kernel, options, size):
+    """There, too, torch's own gradients are arbitrary."""
+    torch.manual_seed(0)
+    ins, outs = channels
+    one = STDCFConvTranspose3d(ins, outs, kernel, **options, atoms="dct", evaluation="filters").bfloat16()
+    exact = copy.deepcopy(one).double()
+    x = torch.randn(3, ins, *size).bfloat16()
+    inputs = x.double().requires_grad_(), *exact.parameters()
+    expected = with_gradients(exact(inputs[0]), inputs)
+    for _ in range(3):
+        for number in range(1, 4000, 7):  # what is allocated next finds this
+            torch.full((number,), math.nan)
+        inputs = x.clone().requires_grad_(), *one.parameters()
+        for found, right in zip(with_gradients(one(inputs[0]), inputs), expected, strict=True):
+            assert (found.double() - right).abs().max() <= 0.04 * right.abs().max()
 
 
 def test_what_torch_can_be_trusted_with_is_not_padded():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from stdcf_lib.models import KTHNet, ReconstructionAutoencoder, SmallVideoNet
 from stdcf_lib.models.kinds import KINDS, convolutions, of_kind
 from stdcf_lib.rank1 import Rank1Conv3d, initialise
 
@@ -101,3 +102,19 @@ def test_what_follows_a_seed_is_as_after_torchs_own_start_and_ours():
     torch.manual_seed(0)
     initialise(nn.Conv3d(2, 3, 3))
     assert torch.equal(torch.rand(3), found)
+
+
+@pytest.mark.parametrize("kind", ["full", "stdcf"])
+@pytest.mark.parametrize(
+    ("network", "size"), [(KTHNet, (16, 16, 16)), (ReconstructionAutoencoder, (8, 28, 28)), (SmallVideoNet, (16, 28, 28))]
+)
+def test_grey_clips_with_channels_last_stay_so(network, size, kind):
+    """Through a whole network: its pools and convolutions take up to twice as long without."""
+    model = network(kind).to(memory_format=torch.channels_last_3d)
+    seen = []
+    for module in model.modules():
+        if hasattr(module, "temporal_filters") and module is not model:
+            module.register_forward_hook(lambda module, given, y: seen.append(y))
+    model(torch.rand(2, 1, *size).to(memory_format=torch.channels_last_3d))
+    assert len(seen) > 2
+    assert all(y.is_contiguous(memory_format=torch.channels_last_3d) for y in seen)
