@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
         return self._compute(x)
 
     def _compute(self, x: Tensor) -> Tensor:
-        return (self.residual(x) + self.shortcut(x)).relu_()
+        return self.residual(x).add_(self.shortcut(x)).relu_()
 
 
 class VideoResNet(nn.Module):
