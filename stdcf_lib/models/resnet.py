@@ -64,6 +64,7 @@ class Bottleneck(nn.Module):
         return self._compute(x)
 
     def _compute(self, x: Tensor) -> Tensor:
+        # In place, as BN keeps its input for the backward pass and not its output: fresh memory would cost more than the sum.
         return self.residual(x).add_(self.shortcut(x)).relu_()
 
 
