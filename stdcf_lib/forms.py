@@ -176,7 +176,7 @@ def kernels_by_atoms(x: Tensor, alpha: Tensor, psi: Tensor, phi: Tensor, way: Wa
     with torch.autocast("cpu", enabled=False):
         size = _size_out(x.shape[2:], psi, phi, way)
         winograd = winograd_frames(len(x) * math.prod(size), alpha, phi, x.shape[2], way, x.dtype)
-        return list(_kernels(alpha, phi, winograd, x.dtype, size))
+        return list(_kernels(alpha, phi, winograd, x.dtype, size, kept=True))
 
 
 def by_atoms_transposed(
@@ -536,7 +536,7 @@ class _Space:
             _outer(d, each.flatten(0, 1), self.maps_beside(x).flatten(0, 1))
         if gx is not None or (gpsi is not None and x is not None):
             gz = _buffer("Z", g, len(g), len(self.psi), g.shape[1], kernel.shape[0])
-            _add(gz.zero_(), g.unsqueeze(1), kernel, 1, (len(self.psi) - 1, 0))
+            _add(gz.zero_(), g.unsqueeze(1), kernel, padding=(len(self.psi) - 1, 0))
             if gpsi is not None and x is not None:
                 self.learn(gz, x, gpsi)
             if gx is not None:
@@ -672,11 +672,14 @@ def _coefficients(alpha: Tensor, back: bool = False) -> Tensor:
     return torch.stack(parts, out=_buffer("α", alpha, count, outs, atoms, channels))
 
 
-def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False) -> Iterator[Tensor]:
+def _kernels(
+    alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size: Any, back: bool = False, kept: bool = False
+) -> Iterator[Tensor]:
     """The kernels (P, C, M, 1) that make P maps of the M·C of Z, for output of `size` (T', H', W'); with `back` those
     (C, P, M, 1) that make the gradient of Z of theirs. By Winograd they are m + 2, with P = O; otherwise one.
 
-    One at a time: each takes the memory that the last but one has left, where all at once would need fresh pages."""
+    Those of Winograd, if they are not to be kept, are there until the next is asked for. They hardly serve twice, and oneDNN
+    brings them into its order as it multiplies."""
     maps = _coefficients(alpha, back)
     mix = _winograd_mix(phi, winograd) if winograd else _in_time(phi, dtype)[0]
     for rows in mix.detach().split(1 if winograd else len(mix)) if mix is not None else [None]:
@@ -686,9 +689,11 @@ def _kernels(alpha: Tensor, phi: Tensor, winograd: int, dtype: torch.dtype, size
             torch.mm(rows, maps.flatten(1), out=some.flatten(1))
         kernel = some.permute(1, 2, 0, 3).flatten(2) if back else some.flatten(0, 1)
         kernel = kernel.to(dtype).unsqueeze(2).contiguous().movedim(-1, 1)
-        atoms = kernel.shape[2]
-        height, padding = (1, atoms - 1) if back else (atoms, 0)
-        yield _ordered(kernel, (1, 1), (padding, 0), (1, 1), 1, (height, math.prod(size[1:])))
+        if kept or not winograd:
+            atoms = kernel.shape[2]
+            height, padding = (1, atoms - 1) if back else (atoms, 0)
+            kernel = _ordered(kernel, (1, 1), (padding, 0), (1, 1), 1, (height, math.prod(size[1:])))
+        yield kernel
 
 
 def _in_time(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
@@ -731,12 +736,12 @@ def _direct_backward(x: Tensor | None, gy: Tensor, found: _Gradients, layer: _La
     length, pixels = phi.shape[1], math.prod(space.size_out)
     _, taps = _in_time(phi, gy.dtype)
     count, (outs, channels, atoms, _) = len(taps), alpha.shape
-    (kernel,) = kernels()
     if x is not None and found.from_filters:
         found.of_filters(_gradient_of_filters(gy, x, space, way, length), alpha, space.psi, phi)
         x = None  # it has taught what it can
         if found.x is None:
             return
+    (kernel,) = kernels()
     spread = frames + 2 * padding - dilation * (length - 1)
     gy = gy.view(len(gy), -1, pixels, outs)
     if spread != gy.shape[1]:  # a stride: zeros in between
@@ -912,11 +917,16 @@ def _by_onednn(dtype: torch.dtype) -> bool:
     return _ONEDNN and torch.backends.mkldnn.enabled and able
 
 
-def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def _add(
+    y: Tensor,
+    x: Tensor,
+    kernel: Tensor,
+    stride: tuple[int, ...] = (1, 1),
+    padding: tuple[int, ...] = (0, 0),
+    dilation: tuple[int, ...] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
     """y (…, O) += the convolution of x (…, C) with `kernel` (O, C/groups, …), over two or three axes; returns y."""
-    axes = x.dim() - 2
-    stride, padding, dilation = ([v] * axes if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
-    convolution: Any = F.conv3d if axes == 3 else F.conv2d
     into, x = y.movedim(-1, 1), x.movedim(-1, 1)
     if x.shape[1] > 1 and _by_onednn(y.dtype):
         # Torch's public convolutions give fresh memory each time, which costs more than they do.
@@ -924,6 +934,7 @@ def _add(y: Tensor, x: Tensor, kernel: Tensor, stride: Any = 1, padding: Any = 0
             into, x, kernel, None, padding, stride, dilation, groups, "add", 1.0, None, [], None
         )
     else:
+        convolution: Any = F.conv3d if x.dim() == 5 else F.conv2d
         x, kernel = _told_apart(x.shape[1], stride, (x.shape[-1], into.shape[-1]), x, kernel)
         into += convolution(x, kernel, None, stride, padding, dilation, groups)
     return y
