@@ -7,6 +7,7 @@ that are strided, dilated, transposed, thin or small.
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections import defaultdict
@@ -79,13 +80,17 @@ CASES = {
 }
 
 
+_ORDER = random.Random(0)
+
+
 def medians(ways: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Milliseconds each way takes, in turn, round after round, as a machine's speed drifts; the first round is not counted."""
+    """Milliseconds each way takes, round after round, as a machine's speed drifts; the first round is not counted. Each round
+    has an order of its own, as one way leaves caches and memory to the next."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
-        for name, way in ways.items():
+        for name in _ORDER.sample(list(ways), len(ways)):
             start = time.perf_counter()
-            way()
+            ways[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: round(statistics.median(seen[1:]), 2) for name, seen in times.items()}
 

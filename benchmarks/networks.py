@@ -4,6 +4,7 @@
 """
 
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,12 @@ from stdcf_lib.train import peak_bytes
 
 LAST = torch.channels_last_3d
 
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+KEEPS = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
+"""What has glibc hand memory back to the kernel as soon as it is free; or keep it, as `make runs` does."""
+
+AS_IS, KEPT = "training step, ms", "training step, memory kept, ms"
+
 
 def families(make: Callable[[str], nn.Module]) -> dict[str, Callable[[], nn.Module]]:
     """What makes a network of each family, and an STDCF network that rebuilds its filters."""
@@ -33,8 +40,11 @@ def families(make: Callable[[str], nn.Module]) -> dict[str, Callable[[], nn.Modu
     }
 
 
+R50 = "R50, one clip of 8×224²"
+ALONE = f"{R50}, in a process of its own, 2 threads"
+
 NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Callable[[], nn.Module]]]] = {
-    "R50, one clip of 8×224²": (
+    R50: (
         (1, 3, 8, 224, 224),
         families(lambda kind: stdcf_r50(kind=kind))
         | {"STDCF, N=2": lambda: stdcf_r50(temporal_atoms=2)}
@@ -117,18 +127,45 @@ def peak_of(what: str, name: str) -> float:
 
 def peak(what: str, name: str) -> float:
     """`peak_of` a fresh process, which gives memory back as soon as it is free: otherwise its peak varies by a fifth."""
-    code = f"from benchmarks.networks import peak_of; print(peak_of({what!r}, {name!r}))"
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}  # glibc's
+    return round(_in_a_process(f"peak_of({what!r}, {name!r})", GIVES_BACK), 1)
+
+
+def step_of(name: str) -> float:
+    """Milliseconds that this process takes for a training step of R50 with two threads."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    shape, makers = NETWORKS[R50]
+    step = trained(makers[name]().to(memory_format=LAST), torch.rand(shape).to(memory_format=LAST))
+    return medians({name: step}, 5)[name]
+
+
+def alone() -> dict[str, dict[str, Any]]:
+    """`step_of` a fresh process, as whoever trains a network has it: with glibc as it is, and told to keep memory."""
+    found: dict[str, dict[str, Any]] = {}
+    passes = {name: {AS_IS: [], KEPT: []} for name in ("full 3D", "STDCF, N=2", "STDCF")}
+    for _ in range(PASSES):
+        for name, times in passes.items():
+            times[AS_IS].append(_in_a_process(f"step_of({name!r})", {}))
+            times[KEPT].append(_in_a_process(f"step_of({name!r})", KEEPS))
+    for name, times in passes.items():
+        found[name] = {what: statistics.median(seen) for what, seen in times.items()} | {"passes": times}
+    return found
+
+
+def _in_a_process(what: str, glibc: dict[str, str]) -> float:
+    """What a function of this module finds in a fresh process, with variables that glibc reads."""
+    code = f"from benchmarks import networks; print(networks.{what})"
+    environment = os.environ | glibc
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    return round(float(done.stdout), 1)
+    return float(done.stdout)
 
 
 def main() -> None:
     results: dict[str, Any] = {"machine": machine()} | in_passes(NETWORKS, measured)
+    results[ALONE] = alone()
     for channels in ("64", "128", "256", "512"):
         results[f"peak of a training step, {channels} channels, MB"] = {name: peak(channels, name) for name in LAYERS}
-    first = next(iter(NETWORKS))
-    results[f"peak of a training step, {first}, MB"] = {name: peak(first, name) for name in NETWORKS[first][1]}
+    results[f"peak of a training step, {R50}, MB"] = {name: peak(R50, name) for name in NETWORKS[R50][1]}
     keep({"Networks": results})
 
 

@@ -15,12 +15,11 @@ import json
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.networks import NETWORKS
+from benchmarks.networks import NETWORKS, R50
 from benchmarks.record import RECORD
 from stdcf_lib.experiments import steps
 
 TABLE_C = {"C: res2": 64, "C: res3": 128, "C: res4": 256, "C: res5": 512}
-R50 = "R50, one clip of 8×224²"
 SMALL = [title for title in NETWORKS if title != R50]
 
 
