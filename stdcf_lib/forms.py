@@ -97,7 +97,7 @@ def filters(alpha: Tensor, psi: Tensor, phi: Tensor, *, last: bool = False) -> T
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
     """`torch.nn.functional.conv3d`, but on a CPU right where torch is not: with some strides over a single channel
     (`_told_apart`), and in what the weight learns where it reaches far beyond x (`_padded`)."""
-    stride, padding, dilation, groups = way
+    stride, padding, dilation, groups = for_onednn(x, weight.shape[2:], way)
     last = False
     if x.device.type == "cpu":
         kernel = weight.shape[2:]
@@ -109,6 +109,28 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor
         x = first
     y = F.conv3d(x, weight, bias, stride, padding, dilation, groups)
     return y.contiguous(memory_format=torch.channels_last_3d) if last else y  # as torch would have answered
+
+
+def for_onednn(x: Tensor, kernel: Sequence[int], way: Way) -> Way:
+    """The same way, said so that PyTorch leaves it to oneDNN. With one thread and fewer than 16 clips it convolves by kernels
+    of one pixel itself, two to six times as slowly, unless they are dilated (`ConvParams::use_mkldnn`, in its Convolution.cpp);
+    and a dilation means nothing along an axis with a single tap."""
+    plain = (1, 1, 1)
+    slow = (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        and torch.get_num_threads() == 1
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.enabled
+        and x.dim() == 5
+        and tuple(kernel[1:]) == plain[1:]
+        and way.stride == way.dilation == plain
+        and (1 < len(x) < 16 or (len(x) == 1 and math.prod(x.shape[:4]) > WITHOUT_ONEDNN))
+        and _trusted(x.shape[2:], kernel, *way[:3])
+    )
+    return way._replace(dilation=(1, 1, 2)) if slow else way
 
 
 def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, extra: tuple[int, ...]) -> Tensor:

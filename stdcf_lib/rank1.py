@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stdcf_lib.checks import flag, whole
+from stdcf_lib.forms import Way, for_onednn
 from stdcf_lib.geometry import (
     Size,
     Triple,
@@ -25,6 +27,18 @@ from stdcf_lib.geometry import (
     padding_of,
     triple,
 )
+
+
+class _Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`, as quick with one thread where its kernels are of one pixel."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        conv: Any = self  # torch has its sizes as tuples of any length
+        way = Way(conv.stride, conv.padding, conv.dilation, conv.groups)
+        other = for_onednn(input, weight.shape[2:], way)
+        if other is way or self.padding_mode != "zeros":
+            return super()._conv_forward(input, weight, bias)
+        return F.conv3d(input, weight, bias, *other)
 
 
 class _Rank1(nn.Module):
@@ -168,7 +182,7 @@ class Rank1Conv3d(_Rank1):
     ):
         strides = triple("stride", stride)
         super().__init__(
-            nn.Conv3d, channels_of(in_channels, out_channels, groups), triple("kernel_size", kernel_size), strides,
+            _Conv3d, channels_of(in_channels, out_channels, groups), triple("kernel_size", kernel_size), strides,
             padding_of(padding, strides), triple("dilation", dilation), bias, middle_channels, between,
             padding_mode=padding_mode_of(padding_mode, False), device=device, dtype=dtype_of(dtype),
         )  # fmt: skip
@@ -263,7 +277,7 @@ class _Full:
         _spread(conv, temporal)
 
 
-class FullConv3d(_Full, nn.Conv3d):
+class FullConv3d(_Full, _Conv3d):
     """`torch.nn.Conv3d` that starts as the other families do, and answers to the same names."""
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stdcf_lib import STDCFConv3d, STDCFConvTranspose3d, forms
 from stdcf_lib.forms import Way
+from stdcf_lib.rank1 import FullConv3d, Rank1Conv3d
 
 # Called with lists of tensors, whose lengths a type checker does not know.
 by_atoms: Any = forms.by_atoms
@@ -929,3 +930,53 @@ def test_what_is_kept_is_not_copied_or_saved(evaluation):
         for twin in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
             assert twin._kept is None and torch.equal(twin(x), before)
     assert set(one.state_dict()) == {"psi", "phi", "alpha", "bias"}
+
+
+PIXEL = (3, 1, 1)
+
+
+@pytest.mark.parametrize("clips", [1, 2, 15])
+@pytest.mark.parametrize("kind", [FullConv3d, Rank1Conv3d, STDCFConv3d])
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_kernels_of_one_pixel_are_onednns_with_one_thread_too(threads, kind, clips):
+    torch.manual_seed(0)
+    one = kind(20, 24, PIXEL, padding=(1, 0, 0), bias=False)
+    x = torch.randn(clips, 20, 32, 36, 5).to(memory_format=LAST).requires_grad_()
+    y = one(x)
+    assert y.is_contiguous(memory_format=LAST)  # torch's own convolution would not leave channels last
+    weight = one.weight if kind is FullConv3d else one.filters()
+    inputs = [x, *one.parameters()]
+    expected = with_gradients(F.conv3d(x.double(), weight.double(), padding=(1, 0, 0)), inputs)
+    for a, b in zip(with_gradients(y, inputs), expected, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=1e-4 * float(b.detach().abs().max()))
+
+
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_a_way_is_said_otherwise_only_where_torch_would_be_slow(threads, monkeypatch):
+    way, x, other = Way(ONE, (1, 0, 0), ONE), torch.zeros(2, 8, 4, 6, 6), (1, 1, 2)
+    assert forms.for_onednn(x, PIXEL, way) == way._replace(dilation=other)
+    assert forms.for_onednn(x, PIXEL, way._replace(padding="same")).dilation == other
+    assert forms.for_onednn(torch.zeros(1, 8, 4, 1000, 1), PIXEL, way).dilation == other
+    for clips in (x[0], x[:1], x.double(), x.bfloat16(), x.expand(8, 2, 8, 4, 6, 6).flatten(0, 1), x.to("meta")):
+        assert forms.for_onednn(clips, PIXEL, way) is way
+    assert forms.for_onednn(x, (3, 1, 2), way) is way
+    for changed in (way._replace(stride=(1, 2, 2)), way._replace(dilation=(2, 1, 1)), way._replace(padding=(1, 1, 0))):
+        assert forms.for_onednn(x, PIXEL, changed) is changed
+    with torch.autocast("cpu", torch.bfloat16):
+        assert forms.for_onednn(x, PIXEL, way) is way
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert forms.for_onednn(x, PIXEL, way) is way
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert forms.for_onednn(x, PIXEL, way) is way
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_kernels_of_one_pixel_pad_as_they_are_told(threads, padding_mode):
+    one = FullConv3d(8, 8, PIXEL, padding=(1, 0, 0), padding_mode=padding_mode)
+    twin = nn.Conv3d(8, 8, PIXEL, padding=(1, 0, 0), padding_mode=padding_mode)
+    twin.load_state_dict(one.state_dict())
+    x = torch.randn(2, 8, 4, 6, 6)
+    torch.testing.assert_close(one(x), twin(x), rtol=1e-5, atol=1e-5)
+    traced: Any = torch.jit.trace(one, x)
+    assert "2]" not in str(traced.code) and torch.equal(torch.compile(one, backend="eager", fullgraph=True)(x), twin(x))
