@@ -9,10 +9,12 @@ from torch.nn.utils import parametrize
 
 from stdcf_lib.conv import STDCFConv3d, STDCFConvTranspose3d
 from stdcf_lib.measure import cost
+from stdcf_lib.rank1 import FullConv3d, FullConvTranspose3d
 
 Sizes = list[tuple[int, ...]]
 
 _TWINS = {nn.Conv3d: STDCFConv3d, nn.ConvTranspose3d: STDCFConvTranspose3d}
+_OURS = {nn.Conv3d: FullConv3d, nn.ConvTranspose3d: FullConvTranspose3d}
 
 
 def convertible(network: nn.Module) -> dict[str, Any]:
@@ -77,6 +79,9 @@ def _is_spatiotemporal(module: Any) -> bool:
 
 def _is_plain(conv: Any) -> bool:
     base, own = _base(conv), type(conv)
-    own_forward = any(getattr(own, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward"))
+    own_forward = any(
+        getattr(own, name, None) not in (getattr(base, name, None), getattr(_OURS[base], name, None))
+        for name in ("forward", "_conv_forward")
+    )
     hooks = conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks
     return not (own_forward or hooks or parametrize.is_parametrized(conv))
