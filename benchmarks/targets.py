@@ -3,12 +3,13 @@
 Layers and networks are measured in passes, minutes apart; beside the median stands what the passes differ by.
 
 Why some are missed, as far as we know: they were set on a processor that multiplies half as fast as the record's (the README
-has both), where a multiplication that is saved is worth twice the time. Two threads wait for a memory that this machine shares
-with others, so that passes of one code differ. φ that is frozen saves nothing where parameters learn from the gradient of the
-filters. Much of a training step of R50 is what all families have in common. The layers of Table A are so small that it shows
-in a step to build their filters. A layer's buffers have one size, be it alone or one of many; a network shares them. "auto"
-knows shapes and the number of threads, and no more. On a GPU the filters are rebuilt for each call, in launches that a single
-layer cannot hide; in whole networks no difference shows (notebook 06).
+has both), where a multiplication that is saved is worth twice the time. Two threads wait for a memory that this machine
+shares with others, and for the kernel where it hands memory out, which befalls now one contestant and now another, so that
+passes of one code differ. φ that is frozen saves nothing where parameters learn from the gradient of the filters. Much of a
+training step of R50 is what all families have in common. The layers of Table A are so small that it shows in a step to build
+their filters. A layer's buffers have one size, be it alone or one of many; a network shares them. "auto" knows shapes and the
+number of threads, and no more. On a GPU the filters are rebuilt for each call, in launches that a single layer cannot hide;
+in whole networks no difference shows (notebook 06).
 """
 
 import json
