@@ -113,8 +113,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor
 
 def for_onednn(x: Tensor, kernel: Sequence[int], way: Way) -> Way:
     """The same way, said so that PyTorch leaves it to oneDNN. With one thread and fewer than 16 clips it convolves by kernels
-    of one pixel itself, two to six times as slowly, unless they are dilated (`ConvParams::use_mkldnn`, in its Convolution.cpp);
-    and a dilation means nothing along an axis with a single tap."""
+    of one pixel itself, unless they are dilated (`ConvParams::use_mkldnn`, in its Convolution.cpp): where channels are last in
+    memory it then copies to and fro, and takes two to six times as long (AMD EPYC). A dilation means nothing along an axis with
+    a single tap."""
     plain = (1, 1, 1)
     slow = (
         not torch.compiler.is_compiling()
@@ -125,6 +126,7 @@ def for_onednn(x: Tensor, kernel: Sequence[int], way: Way) -> Way:
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
         and x.dim() == 5
+        and _is_last(x)
         and tuple(kernel[1:]) == plain[1:]
         and way.stride == way.dilation == plain
         and (1 < len(x) < 16 or (len(x) == 1 and math.prod(x.shape[:4]) > WITHOUT_ONEDNN))

@@ -953,11 +953,12 @@ def test_kernels_of_one_pixel_are_onednns_with_one_thread_too(threads, kind, cli
 
 @pytest.mark.parametrize("threads", [1], indirect=True)
 def test_a_way_is_said_otherwise_only_where_torch_would_be_slow(threads, monkeypatch):
-    way, x, other = Way(ONE, (1, 0, 0), ONE), torch.zeros(2, 8, 4, 6, 6), (1, 1, 2)
+    way, x, other = Way(ONE, (1, 0, 0), ONE), torch.zeros(2, 8, 4, 6, 6).to(memory_format=LAST), (1, 1, 2)
     assert forms.for_onednn(x, PIXEL, way) == way._replace(dilation=other)
     assert forms.for_onednn(x, PIXEL, way._replace(padding="same")).dilation == other
-    assert forms.for_onednn(torch.zeros(1, 8, 4, 1000, 1), PIXEL, way).dilation == other
-    for clips in (x[0], x[:1], x.double(), x.bfloat16(), x.expand(8, 2, 8, 4, 6, 6).flatten(0, 1), x.to("meta")):
+    assert forms.for_onednn(torch.zeros(1, 8, 4, 1000, 2).to(memory_format=LAST), PIXEL, way).dilation == other
+    many = torch.zeros(16, 8, 4, 6, 6).to(memory_format=LAST)
+    for clips in (x.contiguous(), x[0], x[:1], x.double(), x.bfloat16(), many, x.to("meta")):
         assert forms.for_onednn(clips, PIXEL, way) is way
     assert forms.for_onednn(x, (3, 1, 2), way) is way
     for changed in (way._replace(stride=(1, 2, 2)), way._replace(dilation=(2, 1, 1)), way._replace(padding=(1, 1, 0))):
@@ -976,7 +977,7 @@ def test_kernels_of_one_pixel_pad_as_they_are_told(threads, padding_mode):
     one = FullConv3d(8, 8, PIXEL, padding=(1, 0, 0), padding_mode=padding_mode)
     twin = nn.Conv3d(8, 8, PIXEL, padding=(1, 0, 0), padding_mode=padding_mode)
     twin.load_state_dict(one.state_dict())
-    x = torch.randn(2, 8, 4, 6, 6)
+    x = torch.randn(2, 8, 4, 6, 6).to(memory_format=LAST)
     torch.testing.assert_close(one(x), twin(x), rtol=1e-5, atol=1e-5)
     traced: Any = torch.jit.trace(one, x)
     assert "2]" not in str(traced.code) and torch.equal(torch.compile(one, backend="eager", fullgraph=True)(x), twin(x))
