@@ -120,6 +120,7 @@ def for_onednn(x: Tensor, kernel: Sequence[int], way: Way) -> Way:
     slow = (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        and not _transformed()
         and torch.get_num_threads() == 1
         and x.device.type == "cpu"
         and x.dtype == torch.float32

@@ -979,5 +979,6 @@ def test_kernels_of_one_pixel_pad_as_they_are_told(threads, padding_mode):
     twin.load_state_dict(one.state_dict())
     x = torch.randn(2, 8, 4, 6, 6).to(memory_format=LAST)
     torch.testing.assert_close(one(x), twin(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.func.vmap(one)(x[None])[0], twin(x), rtol=1e-5, atol=1e-5)
     traced: Any = torch.jit.trace(one, x)
     assert "2]" not in str(traced.code) and torch.equal(torch.compile(one, backend="eager", fullgraph=True)(x), twin(x))
