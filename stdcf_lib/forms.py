@@ -114,8 +114,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor
 def for_onednn(x: Tensor, kernel: Sequence[int], way: Way) -> Way:
     """The same way, said so that PyTorch leaves it to oneDNN. With one thread and fewer than 16 clips it convolves by kernels
     of one pixel itself, unless they are dilated (`ConvParams::use_mkldnn`, in its Convolution.cpp): where channels are last in
-    memory it then copies to and fro, and takes two to six times as long (AMD EPYC). A dilation means nothing along an axis with
-    a single tap."""
+    memory it then copies to and fro, and takes up to six times as long (AMD EPYC). A dilation means nothing along an axis
+    with a single tap."""
     plain = (1, 1, 1)
     slow = (
         not torch.compiler.is_compiling()

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.choices import drawn, measured
 from benchmarks.layers import Case, judged
+from benchmarks.networks import KEEPS
 from benchmarks.readme import README, in_readme, table
 from benchmarks.record import RECORD
 from benchmarks.targets import Target, targets
@@ -51,6 +52,11 @@ def test_the_readme_has_the_times_as_the_record_has_them():
         passes["training step, ms"] = [1.0, 1.0, 9.0]
     after = table(record, on_gpu)
     assert before != after and after.splitlines()[2].endswith(" / 1.00 |")
+
+
+def test_memory_is_kept_as_make_runs_keeps_it():
+    makefile = README.with_name("Makefile").read_text(encoding="utf-8")
+    assert all(f"runs: export {name} = {value}\n" in makefile for name, value in KEEPS.items())
 
 
 @pytest.mark.parametrize("threads", [2, 1])
